@@ -1,0 +1,38 @@
+//! libmanhole: a manhole for every dynamically linked Linux process.
+//!
+//! Preloaded, this library opens a credential-checked Unix socket in the process, shows the stack of
+//! every thread to whoever may connect, and gives him a prompt. The map of the crate, lowest room
+//! first; a file uses only rooms at or below its own:
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`sys`] | thin wrappers over the kernel; the only place that names libc; the allocator |
+//! | [`log`], [`config`], [`protocol`] | one line, one write; the option table; socket names and framing |
+//! | [`stack`] | capturing, unwinding and naming the stack of a thread |
+//! | [`inspect`] | facts about this process: threads, system calls, descriptors |
+//! | [`shell`] | the command table, parsing, output |
+//! | [`server`] | the observer's loop, its listener, credentials, sessions |
+//! | [`lifecycle`] | the one global: install, fork, exit |
+//! | `entry` | every way in: the constructor and the C functions |
+
+#![warn(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::exit,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
+
+pub mod stack;
+pub mod sys;
+
+/// Memory of this crate comes from mappings of its own, never from the application's `malloc`.
+#[global_allocator]
+static ALLOCATOR: sys::allocator::Mapped = sys::allocator::Mapped::new();

@@ -1,0 +1,186 @@
+//! The crate's allocator: dlmalloc on anonymous mappings of our own.
+//!
+//! Context: every thread of ours, the constructor, and fork handlers; never a signal handler and
+//! never while a thread is stopped. The application's `malloc` may be locked for ever or corrupt,
+//! so nothing of ours may depend on it.
+//!
+//! Rust aborts the process when an allocation fails, which would kill the host. So a reserve of
+//! address space, untouched until needed, answers when the kernel refuses a mapping; the observer
+//! looks at [`is_exhausted`] between two steps of a job, gives the job up with an error, and
+//! everything it held comes back.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::futex::Lock;
+
+/// Bytes kept aside for the time when the kernel gives none. One step of a job needs less than half.
+const RESERVE: usize = 1 << 20;
+
+/// Where the reserve begins, 0 before the first allocation; and what is left of it.
+static RESERVE_START: AtomicUsize = AtomicUsize::new(0);
+static RESERVE_LEFT: AtomicUsize = AtomicUsize::new(0);
+static EXHAUSTED: AtomicBool = AtomicBool::new(false);
+/// Bytes mapped from the kernel now, and the most there ever were.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// The kernel refused memory and the reserve was touched. Clears the mark: the caller acts on it.
+pub fn take_exhausted() -> bool {
+    EXHAUSTED.load(Ordering::Relaxed) && EXHAUSTED.swap(false, Ordering::Relaxed)
+}
+
+/// Bytes that the allocator holds now and held at most, as `(now, peak)`.
+pub fn usage() -> (usize, usize) {
+    (MAPPED.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed))
+}
+
+/// `dlmalloc`'s source of memory.
+struct Mappings;
+
+fn map(size: usize) -> *mut u8 {
+    // SAFETY: a new private anonymous mapping aliases nothing.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return std::ptr::null_mut();
+    }
+    address.cast()
+}
+
+fn from_reserve(size: usize) -> *mut u8 {
+    EXHAUSTED.store(true, Ordering::Relaxed);
+    let left = RESERVE_LEFT.load(Ordering::Relaxed);
+    if left < size {
+        return std::ptr::null_mut();
+    }
+    RESERVE_LEFT.store(left - size, Ordering::Relaxed);
+    (RESERVE_START.load(Ordering::Relaxed) + left - size) as *mut u8
+}
+
+// SAFETY: every region comes from `map` or, once, from the reserve, which is never unmapped.
+unsafe impl dlmalloc::Allocator for Mappings {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        if RESERVE_START.load(Ordering::Relaxed) == 0 {
+            let reserve = map(RESERVE);
+            if !reserve.is_null() {
+                RESERVE_START.store(reserve as usize, Ordering::Relaxed);
+                RESERVE_LEFT.store(RESERVE, Ordering::Relaxed);
+            }
+        }
+        let region = map(size);
+        if region.is_null() {
+            return (from_reserve(size), size, 0);
+        }
+        let now = MAPPED.fetch_add(size, Ordering::Relaxed) + size;
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        (region, size, 0)
+    }
+
+    fn remap(&self, _region: *mut u8, _old: usize, _new: usize, _can_move: bool) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+
+    fn free_part(&self, region: *mut u8, old: usize, new: usize) -> bool {
+        let address = region as usize + new;
+        self.free(address as *mut u8, old - new)
+    }
+
+    fn free(&self, region: *mut u8, size: usize) -> bool {
+        let reserve = RESERVE_START.load(Ordering::Relaxed);
+        if (reserve..reserve + RESERVE).contains(&(region as usize)) {
+            return false;
+        }
+        // SAFETY: dlmalloc gives back only what `alloc` returned, and has no reference into it.
+        let done = unsafe { libc::munmap(region.cast(), size) } == 0;
+        if done {
+            MAPPED.fetch_sub(size, Ordering::Relaxed);
+        }
+        done
+    }
+
+    fn can_release_part(&self, _flags: u32) -> bool {
+        true
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> usize {
+        4096
+    }
+}
+
+/// The `#[global_allocator]`.
+pub struct Mapped {
+    lock: Lock,
+    heap: UnsafeCell<dlmalloc::Dlmalloc<Mappings>>,
+}
+
+// SAFETY: `heap` is only touched between `lock.acquire()` and `lock.release()`.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// An empty heap; the first allocation maps its first pages.
+    pub const fn new() -> Self {
+        Self { lock: Lock::new(), heap: UnsafeCell::new(dlmalloc::Dlmalloc::new_with_allocator(Mappings)) }
+    }
+
+    /// Takes the heap's lock before `fork`, so that the child inherits a whole heap.
+    pub fn hold(&self) {
+        self.lock.acquire();
+    }
+
+    /// Gives the heap's lock back after `fork`, in parent and child.
+    pub fn let_go(&self) {
+        self.lock.release();
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&mut dlmalloc::Dlmalloc<Mappings>) -> R) -> R {
+        self.lock.acquire();
+        // SAFETY: the lock is held, and dlmalloc neither unwinds nor calls back into this allocator.
+        let heap = unsafe { &mut *self.heap.get() };
+        let result = work(heap);
+        self.lock.release();
+        result
+    }
+}
+
+impl Default for Mapped {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: dlmalloc honours size and alignment; the lock makes it one caller at a time.
+unsafe impl GlobalAlloc for Mapped {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: `layout` has a size above zero, as our caller vouches.
+        self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as in `alloc`.
+        self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `alloc` with this layout, as our caller vouches.
+        self.with(|heap| unsafe { heap.free(pointer, layout.size(), layout.align()) });
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as in `dealloc`; `size` is above zero.
+        self.with(|heap| unsafe { heap.realloc(pointer, layout.size(), layout.align(), size) })
+    }
+}

@@ -1,0 +1,87 @@
+//! Waiting on, and waking, a word of our own memory.
+//!
+//! Context: any; waking is one system call and fit for a signal handler.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::raw;
+
+/// Sleeps while `word` holds `expected`, at most `timeout`. Returns early on a wake, on a change, or
+/// spuriously: callers look at the word again.
+pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    let time = timeout.map(|limit| libc::timespec {
+        tv_sec: limit.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+    });
+    let pointer = time.as_ref().map_or(0, |time| std::ptr::from_ref(time) as usize);
+    let operation = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
+    // SAFETY: `word` and `time` outlive the call. Every failure (EAGAIN, EINTR, ETIMEDOUT) means "look again".
+    let _ = unsafe {
+        raw::syscall6(libc::SYS_futex, [word.as_ptr() as usize, operation, expected as usize, pointer, 0, 0])
+    };
+}
+
+/// Wakes every thread that waits on `word`.
+pub fn wake(word: &AtomicU32) {
+    let operation = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;
+    // SAFETY: FUTEX_WAKE only uses the address as a key.
+    let _ = unsafe { raw::syscall6(libc::SYS_futex, [word.as_ptr() as usize, operation, i32::MAX as usize, 0, 0, 0]) };
+}
+
+/// Sleeps until `word` no longer holds `expected`; false when `timeout` passed first.
+pub fn wait_until_changed(word: &AtomicU32, expected: u32, timeout: Duration) -> bool {
+    let deadline = std::time::Instant::now() + timeout;
+    while word.load(Ordering::Acquire) == expected {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        wait(word, expected, Some(left));
+    }
+    true
+}
+
+/// A mutual exclusion that never allocates, never unwinds, and can be made whole again after `fork`.
+pub struct Lock {
+    /// 0 free, 1 held, 2 held with (possibly) someone waiting.
+    state: AtomicU32,
+}
+
+impl Lock {
+    /// A free lock.
+    pub const fn new() -> Self {
+        Self { state: AtomicU32::new(0) }
+    }
+
+    /// Takes the lock, sleeping while another thread has it.
+    pub fn acquire(&self) {
+        if self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return;
+        }
+        while self.state.swap(2, Ordering::Acquire) != 0 {
+            wait(&self.state, 2, None);
+        }
+    }
+
+    /// Takes the lock if it is free.
+    pub fn try_acquire(&self) -> bool {
+        self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Gives the lock back. Also resets it in a forked child, where only the forking thread lives on.
+    pub fn release(&self) {
+        if self.state.swap(0, Ordering::Release) == 2 {
+            let operation = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;
+            // SAFETY: FUTEX_WAKE only uses the address as a key.
+            let _ = unsafe { raw::syscall6(libc::SYS_futex, [self.state.as_ptr() as usize, operation, 1, 0, 0, 0]) };
+        }
+    }
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
