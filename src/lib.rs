@@ -30,6 +30,8 @@
     )
 )]
 
+pub mod config;
+pub mod log;
 pub mod stack;
 pub mod sys;
 

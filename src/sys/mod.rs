@@ -5,10 +5,14 @@
 //! (`strerror` may load a message catalogue, that is, call the application's `malloc`).
 
 pub mod allocator;
+pub mod descriptors;
 pub mod futex;
 pub mod memory;
 pub mod procfs;
 pub mod raw;
+pub mod socket;
+pub mod startup;
+pub mod thread;
 
 pub use nix::errno::Errno;
 
