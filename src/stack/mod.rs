@@ -69,7 +69,7 @@ impl fmt::Debug for Registers {
 }
 
 /// How the caller of a frame was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameSource {
     /// The innermost frame: the thread's own program counter.
     Innermost,

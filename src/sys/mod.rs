@@ -6,6 +6,8 @@
 
 pub mod allocator;
 pub mod descriptors;
+pub mod files;
+pub mod fork;
 pub mod futex;
 pub mod memory;
 pub mod procfs;

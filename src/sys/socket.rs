@@ -2,7 +2,7 @@
 //!
 //! Context: the observer.
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, RawFd};
 
 use nix::sys::socket::{self, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, sockopt};
 
@@ -29,7 +29,7 @@ impl Socket {
     pub fn new() -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        Ok(Self(File::from_raw(std::os::fd::IntoRawFd::into_raw_fd(socket))))
+        Ok(Self(File::from_raw(socket.into_raw_fd())))
     }
 
     /// The descriptor's number.
@@ -37,21 +37,16 @@ impl Socket {
         self.0.raw()
     }
 
-    fn borrow(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor stays open as long as `self`.
-        unsafe { BorrowedFd::borrow_raw(self.0.raw()) }
-    }
-
     /// Binds to a path with mode 0600 from the first moment on: on Linux the mode of the socket's own
     /// inode, less the umask, becomes that of the name (`unix_bind`, net/unix/af_unix.c).
     pub fn bind_private(&self, address: &UnixAddr) -> Result<()> {
-        nix::sys::stat::fchmod(self.borrow(), nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+        nix::sys::stat::fchmod(self.as_fd(), nix::sys::stat::Mode::from_bits_truncate(0o600))?;
         socket::bind(self.raw(), address)
     }
 
     /// Begins to listen.
     pub fn listen(&self) -> Result<()> {
-        socket::listen(&self.borrow(), Backlog::new(64)?)
+        socket::listen(self, Backlog::new(64)?)
     }
 
     /// Connects; [`Errno::EAGAIN`] when the listener's queue is full.
@@ -75,7 +70,7 @@ impl Socket {
 
     /// Who is at the other end.
     pub fn peer(&self) -> Result<Peer> {
-        let credentials = socket::getsockopt(&self.borrow(), sockopt::PeerCredentials)?;
+        let credentials = socket::getsockopt(self, sockopt::PeerCredentials)?;
         Ok(Peer { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid() })
     }
 
@@ -90,8 +85,8 @@ impl Socket {
     }
 }
 
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.raw()
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
