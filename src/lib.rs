@@ -30,6 +30,7 @@
     )
 )]
 
+pub mod protocol;
 pub mod stack;
 pub mod sys;
 
