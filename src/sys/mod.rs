@@ -6,6 +6,7 @@
 
 pub mod allocator;
 pub mod futex;
+pub mod kill;
 pub mod memory;
 pub mod procfs;
 pub mod raw;
