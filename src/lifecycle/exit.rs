@@ -23,7 +23,7 @@ pub fn remember_socket(path: CString) {
     DEVICE.store(device, Ordering::Relaxed);
     INODE.store(inode, Ordering::Relaxed);
     PATH.store(Box::into_raw(Box::new(path)), Ordering::Relaxed);
-    OWNER.store(process::own_id(), Ordering::Release);
+    OWNER.store(process::pid(), Ordering::Release);
 }
 
 /// In a forked child: the name is the parent's.
@@ -33,7 +33,7 @@ pub fn forget_socket() {
 
 /// Removes the name if it is still the one that this process made.
 pub fn remove_socket() {
-    if OWNER.swap(0, Ordering::AcqRel) != process::own_id() {
+    if OWNER.swap(0, Ordering::AcqRel) != process::pid() {
         return;
     }
     // SAFETY: set by `remember_socket`, never freed.

@@ -57,7 +57,9 @@ impl std::fmt::Display for InstallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Options(error) => write!(f, "{error}; see the options in the README"),
-            Self::AlreadyInstalled => f.write_str("AlreadyInstalled: this process has a manhole (strict=False keeps it silently)"),
+            Self::AlreadyInstalled => {
+                f.write_str("AlreadyInstalled: this process has a manhole (strict=False keeps it silently)")
+            }
             Self::Thread(error) => write!(f, "cannot create the manhole thread: {}", error.desc()),
         }
     }

@@ -15,7 +15,7 @@ pub fn check(socket: &Socket) -> Result<Peer, String> {
         log!("refused a client whose credentials cannot be read: {}", error.desc());
         format!("your credentials cannot be read: {}", error.desc())
     })?;
-    let own = process::effective_user();
+    let own = process::effective_uid();
     if peer.uid == 0 || peer.uid == own {
         return Ok(peer);
     }
@@ -38,6 +38,6 @@ mod tests {
         let client = Socket::new().unwrap();
         client.connect(&bound).unwrap();
         let (server, _) = listener.accept().unwrap();
-        assert_eq!(check(&server).unwrap().pid, process::own_id());
+        assert_eq!(check(&server).unwrap().pid, process::pid());
     }
 }

@@ -48,7 +48,9 @@ impl fmt::Display for ListenError {
             Self::TooLong(path) => {
                 write!(f, "socket path {path:?} has {} bytes, {LONGEST} fit: choose a shorter socket_path", path.len())
             }
-            Self::Taken(path, what) => write!(f, "{path} is {what}, left alone: remove it or choose another socket_path"),
+            Self::Taken(path, what) => {
+                write!(f, "{path} is {what}, left alone: remove it or choose another socket_path")
+            }
             Self::Live(path, pid) => {
                 write!(f, "{path} is served by process {pid}, left alone: choose another socket_path")
             }
@@ -61,7 +63,7 @@ impl Listener {
     /// Opens the socket of this process.
     pub fn open(manhole: &Manhole) -> Result<Self, ListenError> {
         let template = manhole.config.socket_path.as_deref().unwrap_or(protocol::DEFAULT_PATH);
-        let pid = process::own_id().unsigned_abs();
+        let pid = process::pid().unsigned_abs();
         let path = protocol::expand_path(template, pid, &manhole.program).map_err(ListenError::Template)?;
         let too_long = || ListenError::TooLong(path.clone());
         let name = CString::new(path.as_str()).map_err(|_| too_long())?;
@@ -120,7 +122,7 @@ fn clear_stale(path: &str, name: &CString, address: &UnixAddr) -> Result<(), Lis
     if status.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFSOCK.bits() {
         return taken("no socket");
     }
-    if status.st_uid != process::effective_user() {
+    if status.st_uid != process::effective_uid() {
         return taken("another user's socket");
     }
     let probe = Socket::new().map_err(|error| ListenError::Refused(path.to_owned(), error))?;

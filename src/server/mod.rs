@@ -117,7 +117,7 @@ impl Observer {
         match self.listener.accept() {
             Ok((socket, name)) => {
                 self.clients += 1;
-                if let Some(session) = Session::open(self.clients, socket, &name, now, &self.world) {
+                if let Some(session) = Session::open(self.clients, socket, &name, &self.world) {
                     self.sessions.push(session);
                 }
             }

@@ -59,7 +59,7 @@ pub struct Session {
 
 impl Session {
     /// Lets a client in, or sends it away with one line. `name` is what its socket is bound to.
-    pub fn open(number: u64, socket: Socket, name: &[u8], now: Instant, world: &World) -> Option<Self> {
+    pub fn open(number: u64, socket: Socket, name: &[u8], world: &World) -> Option<Self> {
         let refuse = |reason: &str| {
             let mut line = Vec::new();
             protocol::encode_refusal(reason, &mut line);

@@ -19,7 +19,6 @@ use crate::stack::modules::Modules;
 use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
 use crate::sys::memory::Live;
-use crate::sys::thread;
 use crate::{log, sys};
 
 /// What commands work with, kept from one to the next.
@@ -50,7 +49,7 @@ impl World {
             unwinder: Unwinder::default(),
             symbolizer: Symbolizer::default(),
             capture: Capture::default(),
-            own_tid: thread::own_id(),
+            own_tid: sys::process::tid(),
         }
     }
 
@@ -138,7 +137,7 @@ pub fn banner(world: &World) -> String {
         "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\nType help for the commands, ^D or exit to leave.\n\n",
         env!("CARGO_PKG_VERSION"),
         Escaped(world.manhole.program.as_bytes()),
-        sys::process::own_id(),
+        sys::process::pid(),
         std::env::consts::ARCH,
     )
 }

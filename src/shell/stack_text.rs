@@ -37,7 +37,7 @@ pub struct Text {
 impl Text {
     /// Nothing known yet.
     pub fn new(style: Style) -> Self {
-        Self { style, pid: process::own_id(), known: FxHashMap::default() }
+        Self { style, pid: process::pid(), known: FxHashMap::default() }
     }
 
     /// Writes one group of threads with equal stacks: a header, the frames, an empty line.
@@ -46,7 +46,11 @@ impl Text {
         match group {
             [] => {}
             [Outcome::Exited(tid)] => {
-                let _ = writeln!(out, "######### ProcessID={}, ThreadID={tid}, exited during the dump #########\n", self.pid);
+                let _ = writeln!(
+                    out,
+                    "######### ProcessID={}, ThreadID={tid}, exited during the dump #########\n",
+                    self.pid
+                );
             }
             [Outcome::Captured(stack)] => {
                 self.header(stack, out);
@@ -77,7 +81,7 @@ impl Text {
             threads::state_word(stack.state),
         );
         let _ = match &stack.call {
-            Some(call) => write!(out, "{}", syscalls::short(call)),
+            Some(call) => write!(out, "{}", syscalls::brief(call)),
             None => write!(out, "none"),
         };
         let _ = writeln!(out, ", capture={} #########", stack.method.map_or("none", Method::name));
@@ -91,8 +95,7 @@ impl Text {
         let mut number = 0;
         for frame in &stack.frames {
             let style = self.style;
-            let lines =
-                self.known.entry((frame.pc, frame.source)).or_insert_with(|| describe(frame, style, world));
+            let lines = self.known.entry((frame.pc, frame.source)).or_insert_with(|| describe(frame, style, world));
             for line in lines {
                 let _ = write!(out, "#{number:<3}");
                 out.extend_from_slice(line);

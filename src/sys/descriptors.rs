@@ -32,7 +32,7 @@ pub fn leave_application() -> Result<()> {
         // SAFETY: the path is a constant.
         let _ = unsafe { raw::syscall6(libc::SYS_chdir, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]) };
     }
-    OWNER.store(super::thread::own_id(), Ordering::Relaxed);
+    OWNER.store(super::process::tid(), Ordering::Relaxed);
     for _ in 0..3 {
         let path = c"/dev/null".as_ptr() as usize;
         let arguments = [libc::AT_FDCWD as usize, path, (libc::O_RDWR | libc::O_CLOEXEC) as usize, 0, 0, 0];
@@ -63,7 +63,7 @@ fn close_each() {
 
 /// Whether the calling thread has the private table.
 pub fn is_private() -> bool {
-    OWNER.load(Ordering::Relaxed) == super::thread::own_id()
+    OWNER.load(Ordering::Relaxed) == super::process::tid()
 }
 
 /// Forgets the private table: in a forked child nobody has it.

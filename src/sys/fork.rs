@@ -16,11 +16,7 @@ pub fn touch_malloc() {
 /// Registers the three handlers.
 pub fn register(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<()> {
     unsafe extern "C" {
-        fn pthread_atfork(
-            prepare: extern "C" fn(),
-            parent: extern "C" fn(),
-            child: extern "C" fn(),
-        ) -> libc::c_int;
+        fn pthread_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> libc::c_int;
     }
     // SAFETY: the handlers are plain functions that live as long as this object; glibc removes them
     // when the object is unloaded.

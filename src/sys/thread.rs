@@ -6,12 +6,6 @@
 
 use super::{Errno, Result, raw};
 
-/// The kernel's id of the calling thread.
-pub fn own_id() -> i32 {
-    // SAFETY: gettid touches no memory.
-    unsafe { raw::syscall6(libc::SYS_gettid, [0; 6]) }.map_or(0, |id| id as i32)
-}
-
 /// Names the calling thread, as `/proc/self/task/TID/comm` shows it.
 pub fn set_name(name: &std::ffi::CStr) {
     // SAFETY: PR_SET_NAME reads at most 16 bytes of a NUL-terminated string.

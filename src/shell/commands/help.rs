@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Once, TABLE};
+use super::{TABLE, once};
 use crate::config::nearest;
 use crate::shell::Command;
 
@@ -14,10 +14,10 @@ pub const COMMAND: Command = Command {
     summary: "List the commands, or explain one.",
     help: "help stacks",
     start: |arguments| match arguments {
-        [] => Ok(Box::new(Once(|_| Ok(list())))),
+        [] => Ok(once(|_| Ok(list()))),
         [name] => {
             let text = explain(name)?;
-            Ok(Box::new(Once(move |_| Ok(text.clone()))))
+            Ok(once(move |_| Ok(text.clone())))
         }
         _ => Err("takes one command's name".to_owned()),
     },
@@ -40,7 +40,9 @@ fn list() -> String {
 fn explain(name: &str) -> Result<String, String> {
     let Some(command) = TABLE.iter().find(|command| command.name == name) else {
         let known = nearest::nearest(name, TABLE.iter().map(|command| command.name));
-        return Err(known.map_or(format!("no command {name:?}"), |known| format!("no command {name:?}; did you mean {known}?")));
+        return Err(
+            known.map_or(format!("no command {name:?}"), |known| format!("no command {name:?}; did you mean {known}?"))
+        );
     };
     Ok(format!("{} {}\n{}\n\n{}\n", command.name, command.synopsis, command.summary, command.help.trim_end()))
 }

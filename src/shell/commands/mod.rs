@@ -17,7 +17,8 @@ use super::{Command, Job, Step, World};
 use crate::protocol::Status;
 
 /// All commands, in the order in which `help` lists them.
-pub const TABLE: &[Command] = &[help::COMMAND, stacks::COMMAND, threads::COMMAND, modules::COMMAND, options::COMMAND, EXIT];
+pub const TABLE: &[Command] =
+    &[help::COMMAND, stacks::COMMAND, threads::COMMAND, modules::COMMAND, options::COMMAND, EXIT];
 
 const EXIT: Command = Command {
     name: "exit",
@@ -48,6 +49,10 @@ impl<F: FnMut(&mut World) -> Result<String, String>> Job for Once<F> {
             Err(error) => fail(out, &error),
         }
     }
+}
+
+fn once(work: impl FnMut(&mut World) -> Result<String, String> + 'static) -> Box<dyn Job> {
+    Box::new(Once(work))
 }
 
 /// Ends a job with an error line.

@@ -38,8 +38,7 @@ impl Job for List {
         };
         let Some(module) = rest.next() else { return Step::Done(Status::Success) };
         let mut text = String::new();
-        let build_id =
-            if module.build_id.is_empty() { "none".to_owned() } else { hexadecimal(&module.build_id) };
+        let build_id = if module.build_id.is_empty() { "none".to_owned() } else { hexadecimal(&module.build_id) };
         let deleted = if module.deleted { " (deleted)" } else { "" };
         // Writing into a String cannot fail.
         let _ = writeln!(text, "{:#x}-{:#x} {}{deleted}", module.start, module.end, Escaped(&module.path));

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Once, no_arguments};
+use super::{no_arguments, once};
 use crate::config::{OPTIONS, VARIABLE};
 use crate::shell::Command;
 
@@ -15,7 +15,7 @@ pub const COMMAND: Command = Command {
     help: "Options are set at the start of the process, in the environment variable MANHOLE:\n    MANHOLE='max_frames=200,verbose=False' LD_PRELOAD=libmanhole.so ./app",
     start: |arguments| {
         no_arguments(arguments)?;
-        Ok(Box::new(Once(|world| {
+        Ok(once(|world| {
             let mut text = String::new();
             for option in OPTIONS {
                 let (value, source) = match world.manhole.config.given(option.name) {
@@ -25,6 +25,6 @@ pub const COMMAND: Command = Command {
                 let _ = writeln!(text, "{:<20} {value:<24} {source:<8} {}", option.name, option.help);
             }
             Ok(text)
-        })))
+        }))
     },
 };

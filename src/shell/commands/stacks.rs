@@ -122,7 +122,8 @@ impl Job for Stacks {
                 if self.style == Style::Named {
                     name(world, &outcomes);
                 }
-                let groups = if self.group { group(outcomes) } else { outcomes.into_iter().map(|one| vec![one]).collect() };
+                let groups =
+                    if self.group { group(outcomes) } else { outcomes.into_iter().map(|one| vec![one]).collect() };
                 self.stage = Stage::Writing { groups: groups.into_iter(), text: Text::new(self.style), tally };
             }
             Stage::Writing { groups, text, tally } => {
