@@ -12,6 +12,7 @@ pub mod futex;
 pub mod kill;
 pub mod link;
 pub mod memory;
+pub mod poll;
 pub mod process;
 pub mod procfs;
 pub mod raw;
