@@ -30,6 +30,7 @@
     )
 )]
 
+pub mod inspect;
 pub mod stack;
 pub mod sys;
 

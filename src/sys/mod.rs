@@ -6,7 +6,9 @@
 
 pub mod allocator;
 pub mod futex;
+pub mod link;
 pub mod memory;
+pub mod process;
 pub mod procfs;
 pub mod raw;
 
