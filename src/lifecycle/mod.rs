@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use once_cell::sync::OnceCell;
 
 use crate::config::{Config, ConfigError, VARIABLE};
-use crate::inspect::process;
+use crate::inspect::process::{self, ProcessFacts};
 use crate::log;
 use crate::sys::{Errno, futex, startup, thread};
 
@@ -73,7 +73,7 @@ pub fn installed() -> Option<&'static Manhole> {
 /// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
 pub fn start_from_environment() {
     // A privileged start must not open doors because of its caller's environment.
-    if !startup::is_shared_object() || startup::is_secure() {
+    if !startup::is_shared_object() || crate::sys::process::is_secure() {
         return;
     }
     let text = startup::variable(VARIABLE).unwrap_or_default();
@@ -82,18 +82,24 @@ pub fn start_from_environment() {
     }
     match Config::parse(&text) {
         Ok(config) => {
-            if !config.wants(&process::names()) {
+            if !config.only.is_empty() && !config.wants(&ProcessFacts::read().names()) {
                 return;
             }
             log::configure(config.verbose, &config.verbose_destination);
             let at_once = config.thread;
-            let _ = MANHOLE.set(Manhole { config, program: process::program_name() });
+            let _ = MANHOLE.set(Manhole { config, program: program_name() });
             if at_once && let Err(error) = install() {
                 log!("{error}; the application runs on without a manhole");
             }
         }
         Err(error) => log!("{VARIABLE}: {error}; the application runs on without a manhole"),
     }
+}
+
+fn program_name() -> String {
+    let mut buffer = [0; 4096];
+    let name = process::program_name(&mut buffer).map_or(&b"unknown"[..], |(name, _)| name);
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Installs with an option string, as python-manhole's `install()`. The first call's options stay.
@@ -104,7 +110,7 @@ pub fn install_with(text: &str) -> Result<(), InstallError> {
         return if strict { Err(InstallError::AlreadyInstalled) } else { Ok(()) };
     }
     log::configure(config.verbose, &config.verbose_destination);
-    let _ = MANHOLE.set(Manhole { config, program: process::program_name() });
+    let _ = MANHOLE.set(Manhole { config, program: program_name() });
     install()
 }
 

@@ -11,7 +11,8 @@ pub mod stack_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config::nearest;
-use crate::inspect::{process, strings::Escaped};
+use crate::inspect::process::ProcessFacts;
+use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
 use crate::protocol::Status;
 use crate::stack::capture::Capture;
@@ -132,7 +133,7 @@ pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
 
 /// The first lines that a person sees.
 pub fn banner(world: &World) -> String {
-    let uptime = process::uptime().map_or("an unknown time".to_owned(), commands::duration);
+    let uptime = ProcessFacts::read().uptime().map_or("an unknown time".to_owned(), commands::duration);
     format!(
         "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\nType help for the commands, ^D or exit to leave.\n\n",
         env!("CARGO_PKG_VERSION"),
