@@ -30,6 +30,8 @@ pub struct Manhole {
 }
 
 static MANHOLE: OnceCell<Manhole> = OnceCell::new();
+/// The environment's options, when `thread=False` leaves the start to the C API.
+static WAITING: OnceCell<Config> = OnceCell::new();
 
 /// How far the observer has come; a futex that an installing thread waits on.
 pub static STATE: AtomicU32 = AtomicU32::new(ABSENT);
@@ -86,9 +88,9 @@ pub fn start_from_environment() {
                 return;
             }
             log::configure(config.verbose, &config.verbose_destination);
-            let at_once = config.thread;
-            let _ = MANHOLE.set(Manhole { config, program: program_name() });
-            if at_once && let Err(error) = install() {
+            if !config.thread {
+                let _ = WAITING.set(config);
+            } else if let Err(error) = install(config) {
                 log!("{error}; the application runs on without a manhole");
             }
         }
@@ -96,31 +98,27 @@ pub fn start_from_environment() {
     }
 }
 
-fn program_name() -> String {
-    let mut buffer = [0; 4096];
-    let name = process::program_name(&mut buffer).map_or(&b"unknown"[..], |(name, _)| name);
-    String::from_utf8_lossy(name).into_owned()
-}
-
-/// Installs with an option string, as python-manhole's `install()`. The first call's options stay.
+/// Installs with an option string, as python-manhole's `install()`. Without options those of the
+/// environment count, if `thread=False` kept them back.
 pub fn install_with(text: &str) -> Result<(), InstallError> {
-    let config = Config::parse(text).map_err(InstallError::Options)?;
-    let strict = config.strict;
+    let mut config = Config::parse(text).map_err(InstallError::Options)?;
     if is_alive() {
-        return if strict { Err(InstallError::AlreadyInstalled) } else { Ok(()) };
+        return if config.strict { Err(InstallError::AlreadyInstalled) } else { Ok(()) };
+    }
+    if let Some(waiting) = WAITING.get().filter(|_| text.trim().is_empty()) {
+        config = waiting.clone();
     }
     log::configure(config.verbose, &config.verbose_destination);
-    let _ = MANHOLE.set(Manhole { config, program: program_name() });
-    install()
+    install(config)
 }
 
 /// Whether this process (not its parent) has an observer.
-pub fn is_alive() -> bool {
+fn is_alive() -> bool {
     matches!(STATE.load(Ordering::Acquire), STARTING | LISTENING)
 }
 
-fn install() -> Result<(), InstallError> {
-    let Some(manhole) = installed() else { return Ok(()) };
+fn install(config: Config) -> Result<(), InstallError> {
+    let manhole = MANHOLE.get_or_init(|| Manhole { config, program: program_name() });
     panics::install();
     fork::install();
     start_observer(manhole).map_err(InstallError::Thread)?;
@@ -128,6 +126,12 @@ fn install() -> Result<(), InstallError> {
         log!("the manhole did not open within start_timeout; it will when it can");
     }
     Ok(())
+}
+
+fn program_name() -> String {
+    let mut buffer = [0; 4096];
+    let name = process::program_name(&mut buffer).map_or(&b"unknown"[..], |(name, _)| name);
+    String::from_utf8_lossy(name).into_owned()
 }
 
 fn start_observer(manhole: &Manhole) -> Result<(), Errno> {

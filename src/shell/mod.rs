@@ -100,6 +100,9 @@ pub fn step(job: &mut dyn Job, world: &mut World, out: &mut Vec<u8>) -> Step {
     })
 }
 
+/// Makes a job of a command's arguments.
+pub type Start = fn(&[String]) -> Result<Box<dyn Job>, String>;
+
 /// One row of the command table.
 pub struct Command {
     /// What one types.
@@ -111,7 +114,7 @@ pub struct Command {
     /// More, with examples, for `help NAME`.
     pub help: &'static str,
     /// Understands the arguments; an error is one line for the client.
-    pub start: fn(&[String]) -> Result<Box<dyn Job>, String>,
+    pub start: Start,
 }
 
 /// Understands a line. `None` for an empty one.
