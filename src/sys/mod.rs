@@ -5,10 +5,15 @@
 //! (`strerror` may load a message catalogue, that is, call the application's `malloc`).
 
 pub mod allocator;
+pub mod clock;
+pub mod descriptor;
 pub mod futex;
 pub mod memory;
+pub mod process;
 pub mod procfs;
+pub mod ptrace;
 pub mod raw;
+pub mod signal;
 
 pub use nix::errno::Errno;
 
