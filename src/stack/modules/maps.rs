@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn lines_are_parsed() {
-        let line = b"7f52f4a3e000-7f52f4b93000 r-xp 00026000 103:02 12345678                  /lib/with space.so (deleted)";
+        let line =
+            b"7f52f4a3e000-7f52f4b93000 r-xp 00026000 103:02 12345678                  /lib/with space.so (deleted)";
         let mapping = parse(line).unwrap();
         assert_eq!((mapping.start, mapping.end), (0x7f52_f4a3_e000, 0x7f52_f4b9_3000));
         assert!(mapping.executable);

@@ -122,7 +122,10 @@ mod tests {
         let here = this_process_has_itself_libc_and_the_vdso as fn() as usize as u64;
         assert!(modules.is_executable(here));
         let own = modules.find(here).unwrap();
-        assert_eq!(std::fs::canonicalize(std::str::from_utf8(&own.path).unwrap()).unwrap(), std::env::current_exe().unwrap());
+        assert_eq!(
+            std::fs::canonicalize(std::str::from_utf8(&own.path).unwrap()).unwrap(),
+            std::env::current_exe().unwrap()
+        );
         assert!(own.eh_frame_hdr != 0 && own.dynamic != 0);
         use std::os::unix::fs::MetadataExt;
         let status = std::fs::metadata("/proc/self/exe").unwrap();

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
+use super::Module;
 use super::elf::Image;
 use super::maps::{self, Mapping};
-use super::Module;
 use crate::sys::memory::Memory;
 
 /// Lines that are searched for an executable one before a file's first page counts as data.
@@ -133,7 +133,9 @@ impl Survey {
         let mut length = 1;
         for pair in tail.windows(2) {
             match pair {
-                [one, next] if one.end == next.start && self.same_file(one, next) && next.offset > one.offset => length += 1,
+                [one, next] if one.end == next.start && self.same_file(one, next) && next.offset > one.offset => {
+                    length += 1
+                }
                 _ => break,
             }
         }
@@ -147,7 +149,8 @@ impl Survey {
         let executable = self.executable.partition_point(|range| range.1 <= line.start);
         let code = self.executable.get(executable).is_some_and(|range| range.0 < old.end);
         let (path, deleted) = maps::path(self.printed(line));
-        let same = code && (old.device, old.inode) == (line.device, line.inode) && old.path == path && old.deleted == deleted;
+        let same =
+            code && (old.device, old.inode) == (line.device, line.inode) && old.path == path && old.deleted == deleted;
         same.then(|| Arc::clone(old))
     }
 
@@ -158,7 +161,8 @@ impl Survey {
         if first.offset != 0 {
             return None;
         }
-        let near = tail.iter().take(RUN).take_while(|line| self.printed(line).is_empty() || self.same_file(first, line));
+        let near =
+            tail.iter().take(RUN).take_while(|line| self.printed(line).is_empty() || self.same_file(first, line));
         if !near.into_iter().any(|line| line.executable) {
             return None;
         }

@@ -93,7 +93,10 @@ fn nested(depth: u32, account: &Mutex<Account>, pipe: &OwnedFd) -> u32 {
 }
 
 /// Runs `work` in a thread of its own, which blocks in `read` from a pipe until `look` has run.
-fn with_blocked<R>(work: impl FnOnce(&Mutex<Account>, &OwnedFd) + Send, look: impl FnOnce(&Account, u64, u64) -> R) -> R {
+fn with_blocked<R>(
+    work: impl FnOnce(&Mutex<Account>, &OwnedFd) + Send,
+    look: impl FnOnce(&Account, u64, u64) -> R,
+) -> R {
     with_blocked_in(libc::SYS_read, work, look)
 }
 
@@ -299,7 +302,8 @@ impl Fixture {
                 // SAFETY: the fixture's `run` has this type.
                 let run = unsafe { std::mem::transmute::<usize, Run>(run) };
                 // SAFETY: `account` and `pipe` outlive the call.
-                let result = unsafe { run(kind.as_ptr(), hook, std::ptr::from_ref(account) as *mut c_void, pipe.as_raw_fd()) };
+                let result =
+                    unsafe { run(kind.as_ptr(), hook, std::ptr::from_ref(account) as *mut c_void, pipe.as_raw_fd()) };
                 assert_ne!(result, 0);
             },
             look,
@@ -352,7 +356,11 @@ fn c_code_with_and_without_frame_pointers_agrees_with_the_oracle() {
                                     let found: Vec<u64> = frames.iter().map(|frame| frame.pc).collect();
                                     let mut at = 2;
                                     while at < found.len() {
-                                        assert!(account.oracle.contains(&found[at]), "{compiler} {options:?} {kind}: {at} {found:x?} {:x?}", account.oracle);
+                                        assert!(
+                                            account.oracle.contains(&found[at]),
+                                            "{compiler} {options:?} {kind}: {at} {found:x?} {:x?}",
+                                            account.oracle
+                                        );
                                         at += 1;
                                     }
                                 }
