@@ -31,10 +31,26 @@ struct Table {
 }
 
 const TABLES: [Table; 5] = [
-    Table { path: c"/proc/self/net/tcp", fallback: c"/proc/thread-self/net/tcp", parse: |line| parse_internet("TCP", line) },
-    Table { path: c"/proc/self/net/tcp6", fallback: c"/proc/thread-self/net/tcp6", parse: |line| parse_internet("TCP", line) },
-    Table { path: c"/proc/self/net/udp", fallback: c"/proc/thread-self/net/udp", parse: |line| parse_internet("UDP", line) },
-    Table { path: c"/proc/self/net/udp6", fallback: c"/proc/thread-self/net/udp6", parse: |line| parse_internet("UDP", line) },
+    Table {
+        path: c"/proc/self/net/tcp",
+        fallback: c"/proc/thread-self/net/tcp",
+        parse: |line| parse_internet("TCP", line),
+    },
+    Table {
+        path: c"/proc/self/net/tcp6",
+        fallback: c"/proc/thread-self/net/tcp6",
+        parse: |line| parse_internet("TCP", line),
+    },
+    Table {
+        path: c"/proc/self/net/udp",
+        fallback: c"/proc/thread-self/net/udp",
+        parse: |line| parse_internet("UDP", line),
+    },
+    Table {
+        path: c"/proc/self/net/udp6",
+        fallback: c"/proc/thread-self/net/udp6",
+        parse: |line| parse_internet("UDP", line),
+    },
     Table { path: c"/proc/self/net/unix", fallback: c"/proc/thread-self/net/unix", parse: parse_unix },
 ];
 

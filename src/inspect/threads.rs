@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn names_may_hold_anything() {
-        let numbers = "S 1 1 1 0 -1 4194304 5 0 0 0 150 25 0 0 20 -5 3 0 12345 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0 0 0 0";
+        let numbers =
+            "S 1 1 1 0 -1 4194304 5 0 0 0 150 25 0 0 20 -5 3 0 12345 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0 0 0 0";
         for name in [&b"plain"[..], b"a) S 1 (b", b")", b"", b" \n) R 7", b"\xff\x1b[31m"] {
             let mut stat = b"42 (".to_vec();
             stat.extend_from_slice(name);

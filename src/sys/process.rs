@@ -69,7 +69,9 @@ pub const STATUS_BYTES: usize = 4096;
 
 /// The value of field `name` of a `/proc/PID/status` text, without the blanks around it (man 5 proc_pid_status).
 pub fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    status.split(|&byte| byte == b'\n').find_map(|line| Some(line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?.trim_ascii()))
+    status
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| Some(line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?.trim_ascii()))
 }
 
 /// The first number of field `name` of the status file at `path`.

@@ -70,11 +70,8 @@ fn write_address(writing: &Writing<'_>, first: usize, f: &mut fmt::Formatter<'_>
 }
 
 /// The command of `fcntl` and its argument, where that is a `struct flock`.
-pub static FILE_LOCK: Group = Group {
-    plain: &[("", Kind::Choice(FCNTL_COMMANDS)), ("", Kind::Hex)],
-    write: write_file_lock,
-    separator: ", ",
-};
+pub static FILE_LOCK: Group =
+    Group { plain: &[("", Kind::Choice(FCNTL_COMMANDS)), ("", Kind::Hex)], write: write_file_lock, separator: ", " };
 
 fn write_file_lock(writing: &Writing<'_>, first: usize, f: &mut fmt::Formatter<'_>) -> Result<bool, fmt::Error> {
     let command = writing.argument(first) as i32;
