@@ -164,11 +164,13 @@ static void info_handler(int number, siginfo_t *info, void *context)
     sink = block(number) + (info != 0) + (context != 0);
 }
 
-NOINLINE static int in_fault(int *target)
+static volatile int *volatile nowhere;
+
+NOINLINE static int in_fault(void)
 {
     struct sigaction action = { .sa_sigaction = info_handler, .sa_flags = SA_SIGINFO };
     sigaction(SIGSEGV, &action, 0);
-    *(volatile int *)target = 1;
+    *nowhere = 1;
     return sink;
 }
 
@@ -195,7 +197,7 @@ static void *shape_tail(void *unused) { sink = with_tail_calls(1); return unused
 static void *shape_recursion(void *unused) { sink = recurse(25); return unused; }
 static void *shape_noreturn(void *unused) { ends_with_a_call(); return unused; }
 static void *shape_altstack(void *unused) { sink = on_alternate_stack(); return unused; }
-static void *shape_fault(void *unused) { sink = in_fault((int *)8); return unused; }
+static void *shape_fault(void *unused) { sink = in_fault(); return unused; }
 static void *shape_nested(void *unused) { sink = nested_signals(); return unused; }
 
 static const struct {

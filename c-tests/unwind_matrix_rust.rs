@@ -110,18 +110,23 @@ fn receive_for_ever() {
     drop(sender);
 }
 
+#[inline(never)]
+fn keep<T>(value: T) {
+    black_box(value);
+}
+
 fn main() {
     std::panic::set_hook(Box::new(|_| {}));
     let shapes: Vec<(&str, Box<dyn FnOnce() + Send>)> = vec![
-        ("plain", Box::new(|| drop(black_box(block(1))))),
-        ("generic", Box::new(|| drop(black_box(generic(&[1_u32, 2]))))),
+        ("plain", Box::new(|| keep(block(1)))),
+        ("generic", Box::new(|| keep(generic(&[1_u32, 2])))),
         ("closure", Box::new(|| { let captured = black_box(3); black_box(apply(|value| block(value) + captured)); })),
-        ("object", Box::new(|| drop(black_box(through_object(black_box(&Plain(1))))))),
-        ("wrapper", Box::new(|| drop(black_box(Wrapper(Plain(2)).forward(1))))),
-        ("iterator", Box::new(|| drop(black_box(iterate(&[1, 2, 3]))))),
-        ("recursion", Box::new(|| drop(black_box(recurse(25))))),
-        ("nested", Box::new(|| drop(black_box(nested::deeper::function(1))))),
-        ("unwinding", Box::new(|| drop(black_box(std::panic::catch_unwind(unwinding).is_err())))),
+        ("object", Box::new(|| keep(through_object(black_box(&Plain(1)))))),
+        ("wrapper", Box::new(|| keep(Wrapper(Plain(2)).forward(1)))),
+        ("iterator", Box::new(|| keep(iterate(&[1, 2, 3])))),
+        ("recursion", Box::new(|| keep(recurse(25)))),
+        ("nested", Box::new(|| keep(nested::deeper::function(1)))),
+        ("unwinding", Box::new(|| keep(std::panic::catch_unwind(unwinding).is_err()))),
         ("condition", Box::new(wait_for_ever_on_condition)),
         ("channel", Box::new(receive_for_ever)),
     ];
