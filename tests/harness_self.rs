@@ -18,8 +18,10 @@ libmanhole in redis-server
 #3  0x00007f52f4900000 in ?? (no module) [frame pointer]
 truncated: no unwind information for 0x7f52f4900000, and no frame pointer chain
 
-######### ProcessID=71, ThreadID=73, name=\"busy\", state=R (running), capture=ptrace #########
+######### ProcessID=71, ThreadID=73, name=\"busy\", state=R (running), syscall=none, capture=ptrace #########
 #0  0x000055d3c2a0e1b2 in spin+0x2 (redis-server)
+
+######### ProcessID=71, ThreadID=74, exited during the dump #########
 ";
 
 #[test]
@@ -39,6 +41,7 @@ fn the_text_form_is_parsed() {
     assert!(first.frames[3].by_frame_pointer);
     assert!(first.truncated.as_deref().is_some_and(|reason| reason.starts_with("no unwind information")));
     assert_eq!(dump.named("busy").syscall, None);
+    assert_eq!(dump.exited, [74]);
 }
 
 #[test]
@@ -46,7 +49,7 @@ fn gdb_and_eu_stack_agree_on_the_c_matrix() {
     let program = build("unwind_matrix", Compiler::Gnu, &["-O2", "-g", "-pthread"]);
     let host = Launch::new(program).bare().when_it_says("ready").start();
     let pid = host.pid();
-    let report = agree("eu-stack and gdb", pid, || eu_stack::stacks(pid).expect("eu-stack"), || gdb::stacks(pid));
+    let report = agree("eu-stack and gdb", pid, || eu_stack::stacks(pid).expect("eu-stack"), || gdb::stacks(pid)).unwrap();
     assert_eq!(report.agreed.len(), 18);
     assert!(report.frames > 100);
 }

@@ -17,6 +17,8 @@ pub struct Dump {
     pub banner: String,
     /// The threads, in order.
     pub threads: Vec<Thread>,
+    /// Threads that exited while the dump was taken.
+    pub exited: Vec<i32>,
     /// Lines that belong to no thread's frames, other than blank ones.
     pub other: Vec<String>,
 }
@@ -32,7 +34,7 @@ pub struct Thread {
     pub name: String,
     /// `S (sleeping)`.
     pub state: String,
-    /// The system call, when there is one.
+    /// The system call, when it sits in one.
     pub syscall: Option<String>,
     /// `proc`, `ptrace`, `signal`, or what is said when it was not captured.
     pub capture: String,
@@ -40,6 +42,8 @@ pub struct Thread {
     pub frames: Vec<DumpFrame>,
     /// The reason, when the first frame was not reached.
     pub truncated: Option<String>,
+    /// The reason, when it was not looked at.
+    pub skipped: Option<String>,
 }
 
 /// One frame.
@@ -68,8 +72,12 @@ const FENCE: &str = "#########";
 impl Dump {
     /// Parses `text`. A line that begins like a header or a frame and is none fails the test.
     pub fn parse(text: &str) -> Self {
-        let mut dump = Self { banner: String::new(), threads: Vec::new(), other: Vec::new() };
+        let mut dump = Self { banner: String::new(), threads: Vec::new(), exited: Vec::new(), other: Vec::new() };
         for line in text.lines() {
+            if line.starts_with(FENCE) && line.contains(", exited during the dump ") {
+                dump.exited.extend(between(line, "ThreadID=", ",").and_then(|tid| tid.parse::<i32>().ok()));
+                continue;
+            }
             if line.starts_with(FENCE) && line.contains("ThreadID=") {
                 dump.threads.push(parse_header(line));
                 continue;
@@ -81,6 +89,8 @@ impl Dump {
             };
             if let Some(reason) = line.strip_prefix("truncated: ") {
                 thread.truncated = Some(reason.to_owned());
+            } else if let Some(reason) = line.strip_prefix("skipped: ") {
+                thread.skipped = Some(reason.to_owned());
             } else if line.starts_with('#') && line[1..].starts_with(|it: char| it.is_ascii_digit()) {
                 let frame = parse_frame(line);
                 assert_eq!(frame.number, thread.frames.len(), "frames are not numbered in order: {line}\n{text}");
@@ -151,8 +161,8 @@ fn parse_header(line: &str) -> Thread {
     let (Some(process), Some(tid)) = (number("ProcessID="), number("ThreadID=")) else { bad() };
     let Some(name) = between(line, "name=\"", "\", state=") else { bad() };
     let Some(capture) = between(line, ", capture=", &format!(" {FENCE}")) else { bad() };
-    let syscall = between(line, ", syscall=", ", capture=").map(str::to_owned);
-    let state = between(line, ", state=", if syscall.is_some() { ", syscall=" } else { ", capture=" });
+    let syscall = between(line, ", syscall=", ", capture=").filter(|it| *it != "none").map(str::to_owned);
+    let state = between(line, ", state=", ", syscall=");
     Thread {
         process,
         tid,
@@ -162,6 +172,7 @@ fn parse_header(line: &str) -> Thread {
         capture: capture.to_owned(),
         frames: Vec::new(),
         truncated: None,
+        skipped: None,
     }
 }
 
