@@ -30,6 +30,14 @@
     )
 )]
 
+pub mod config;
+mod entry;
+pub mod inspect;
+pub mod lifecycle;
+pub mod log;
+pub mod protocol;
+pub mod server;
+pub mod shell;
 pub mod stack;
 pub mod sys;
 

@@ -7,7 +7,6 @@
 //!
 //! This file holds the types that travel between them, and no logic.
 
-
 pub mod arch;
 pub mod capture;
 pub mod modules;
@@ -70,7 +69,7 @@ impl fmt::Debug for Registers {
 }
 
 /// How the caller of a frame was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameSource {
     /// The innermost frame: the thread's own program counter.
     Innermost,
@@ -155,7 +154,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::UnknownRegister { register, pc } => {
-                write!(f, "the caller of {pc:#x} depends on {}, which the kernel does not show", arch::register_name(register))
+                write!(
+                    f,
+                    "the caller of {pc:#x} depends on {}, which the kernel does not show",
+                    arch::register_name(register)
+                )
             }
             Self::Unreadable(address) => write!(f, "stack memory at {address:#x} is unreadable"),
             Self::NotCode(pc) => write!(f, "return address {pc:#x} is not in executable memory"),
@@ -163,7 +166,9 @@ impl fmt::Display for Reason {
             Self::BadUnwindInfo(pc) => write!(f, "unwind information for {pc:#x} is damaged or unsupported"),
             Self::NotAscending(sp) => write!(f, "the frame chain loops at stack address {sp:#x}"),
             Self::Depth(limit) => write!(f, "more than {limit} frames (option max_frames)"),
-            Self::CopyLimit(address) => write!(f, "the stack copy of a running thread ends at {address:#x} (option stack_bytes)"),
+            Self::CopyLimit(address) => {
+                write!(f, "the stack copy of a running thread ends at {address:#x} (option stack_bytes)")
+            }
             Self::KeptMoving => write!(f, "the thread kept running and could not be stopped"),
             Self::NoAnswer => write!(f, "the thread did not stop in time"),
             Self::WouldDisturb(number) => write!(f, "stopping it would break the timeout of system call {number}"),

@@ -86,7 +86,8 @@ fn by_pipe(address: u64, buffer: &mut [u8]) -> usize {
             let from = address.wrapping_add((done + filled) as u64);
             let length = (piece.len() - filled).min(4096 - (from % 4096) as usize);
             // SAFETY: the kernel checks the address that it reads from.
-            let Ok(count) = (unsafe { raw::syscall6(libc::SYS_write, [writer, from as usize, length, 0, 0, 0]) }) else {
+            let Ok(count) = (unsafe { raw::syscall6(libc::SYS_write, [writer, from as usize, length, 0, 0, 0]) })
+            else {
                 break;
             };
             let target = piece.as_mut_ptr().wrapping_add(filled) as usize;

@@ -5,10 +5,19 @@
 //! (`strerror` may load a message catalogue, that is, call the application's `malloc`).
 
 pub mod allocator;
+pub mod descriptors;
+pub mod files;
+pub mod fork;
 pub mod futex;
+pub mod kill;
+pub mod link;
 pub mod memory;
+pub mod process;
 pub mod procfs;
 pub mod raw;
+pub mod socket;
+pub mod startup;
+pub mod thread;
 
 pub use nix::errno::Errno;
 

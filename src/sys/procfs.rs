@@ -12,13 +12,20 @@ use super::{Errno, Result, raw};
 pub struct File(RawFd);
 
 impl File {
-    /// Opens `path` (relative to `directory`, or absolute) for reading, close-on-exec.
+    /// Opens `path` (relative to `directory`, or absolute) with `flags`, close-on-exec; flags of 0 are for reading.
     pub fn open_at(directory: RawFd, path: &CStr, flags: libc::c_int) -> Result<Self> {
-        let flags = flags | libc::O_RDONLY | libc::O_CLOEXEC;
-        let arguments = [directory as usize, path.as_ptr() as usize, flags as usize, 0, 0, 0];
-        // SAFETY: `path` is NUL-terminated and outlives the call.
-        let number = unsafe { raw::syscall6(libc::SYS_openat, arguments)? };
-        Ok(Self(number as RawFd))
+        let flags = flags | libc::O_CLOEXEC;
+        // The mode counts only with O_CREAT.
+        let arguments = [directory as usize, path.as_ptr() as usize, flags as usize, 0o600, 0, 0];
+        loop {
+            // SAFETY: `path` is NUL-terminated and outlives the call.
+            match unsafe { raw::syscall6(libc::SYS_openat, arguments) } {
+                Ok(number) => return Ok(Self(number as RawFd)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EMFILE) if super::descriptors::give_up_placeholders() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Opens an absolute path.
@@ -65,10 +72,26 @@ impl File {
     }
 }
 
+impl File {
+    /// One `write`. Short writes are the caller's matter.
+    pub fn write(&self, bytes: &[u8]) -> Result<usize> {
+        let arguments = [self.0 as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0];
+        // SAFETY: the kernel only reads `bytes`.
+        unsafe { raw::syscall6(libc::SYS_write, arguments) }
+    }
+}
+
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: the descriptor is ours, and is not used again.
         let _ = unsafe { raw::syscall6(libc::SYS_close, [self.0 as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+impl std::os::fd::AsFd for File {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        // SAFETY: the descriptor stays open as long as `self`.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0) }
     }
 }
 
@@ -128,7 +151,8 @@ pub fn for_each_entry(directory: &File, mut each: impl FnMut(&CStr)) -> Result<(
             return Ok(());
         }
         // SAFETY: a u64 array is readable as bytes.
-        let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), count.min(size_of_val(&buffer))) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), count.min(size_of_val(&buffer))) };
         let mut rest = bytes;
         // struct linux_dirent64: ino u64, off u64, reclen u16, type u8, name (man 2 getdents64).
         while let Some(&[low, high]) = rest.get(16..18) {

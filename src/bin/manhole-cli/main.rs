@@ -1,1 +1,84 @@
-fn main(){}
+//! `manhole-cli PID|PATH`: opens the manhole of a process, for a person or for a script.
+//!
+//! Context: the client, an ordinary program: std and allocation are fine. It must never send a byte
+//! before it knows who listens ([`peer`]), nor a signal that would kill ([`signal`]).
+//!
+//! Exit status: 0 success; 1 the command failed; 2 wrong usage, of this program or of the command;
+//! 3 no manhole, not let in, or no answer; 141 our output was closed (as a shell reports SIGPIPE).
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod command;
+mod connect;
+mod diagnose;
+mod listener;
+mod output;
+mod peer;
+mod process;
+mod relay;
+mod signal;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+
+/// Why this program ends without having done what it was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// No manhole, not let in, or no answer: exit status 3.
+    Unreachable(String),
+    /// The arguments make no sense together: 2.
+    Usage(String),
+    /// Nobody reads our output any more: 141, and nothing is said.
+    OutputClosed,
+}
+
+/// The result of this program's parts.
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// The connection broke.
+    fn lost(reason: &str) -> Self {
+        Self::Unreachable(format!("connection lost: {reason}"))
+    }
+
+    fn report(&self) -> ExitCode {
+        let (message, code) = match self {
+            Self::Unreachable(message) => (message, 3),
+            Self::Usage(message) => (message, 2),
+            Self::OutputClosed => return ExitCode::from(141),
+        };
+        say(message);
+        ExitCode::from(code)
+    }
+}
+
+/// One line to standard error, which may be closed.
+pub fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "manhole-cli: {message}");
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse_from(arguments::respelled(std::env::args_os()));
+    run(&arguments).unwrap_or_else(|failure| failure.report())
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.command.as_ref().is_some_and(|command| command.contains(['\n', '\r'])) {
+        return Err(Failure::Usage("a command is one line".to_owned()));
+    }
+    if let Some(number) = arguments.signal() {
+        let Some(pid) = arguments.target.pid() else {
+            return Err(Failure::Usage("a signal needs a pid, or a path that ends in manhole-PID".to_owned()));
+        };
+        signal::send(pid, number, arguments.timeout)?;
+    }
+    let connection = connect::open(&arguments.target, arguments.timeout, arguments.command.is_some())?;
+    match &arguments.command {
+        Some(line) => command::run(connection, line, arguments.timeout),
+        None => relay::run(connection, arguments.timeout),
+    }
+}

@@ -1,0 +1,152 @@
+//! Facts about a process, from `/proc`, for deciding whom we talk to and for saying why we cannot.
+//!
+//! Context: the client. A fact that may not be read is absent, never guessed.
+
+use std::fs;
+use std::io;
+
+use object::Endianness;
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+
+/// Lines of `/proc/PID/status` (man 5 proc), readable by everybody.
+#[derive(Debug)]
+pub struct Status {
+    /// `R`, `S`, `T`, `Z` …
+    pub state: char,
+    /// The second of the four numbers of `Uid:`.
+    pub effective_uid: u32,
+    /// The process's id in each pid namespace, from the reader's to its own.
+    pub namespace_pids: Vec<u32>,
+    /// Bit N-1 stands for signal N.
+    pub caught: u64,
+    pub ignored: u64,
+    pub blocked: u64,
+}
+
+impl Status {
+    /// Nothing when there is no such process.
+    pub fn read(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+        let mask = |key| line(key).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
+        Some(Self {
+            state: line("State")?.chars().next()?,
+            effective_uid: line("Uid")?.split_whitespace().nth(1)?.parse().ok()?,
+            // Absent in kernels without pid namespaces.
+            namespace_pids: line("NSpid").unwrap_or_default().split_whitespace().flat_map(str::parse).collect(),
+            caught: mask("SigCgt"),
+            ignored: mask("SigIgn"),
+            blocked: mask("SigBlk"),
+        })
+    }
+
+    /// The process's id as the process itself knows it.
+    pub fn own_pid(&self) -> Option<u32> {
+        self.namespace_pids.last().copied()
+    }
+}
+
+/// Whether no thread can run before a signal or a debugger lets it.
+pub fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let mut states = threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
+        .filter_map(|status| Status::parse(&status))
+        .map(|status| status.state)
+        .peekable();
+    states.peek().is_some() && states.all(|state| matches!(state, 'T' | 't'))
+}
+
+/// Whether a file whose name begins with `libmanhole` is mapped. Fails when `maps` may not be read.
+pub fn is_preloaded(pid: u32) -> io::Result<bool> {
+    let maps = fs::read(format!("/proc/{pid}/maps"))?;
+    let is_ours = |line: &[u8]| {
+        let name = line.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        line.contains(&b'/') && name.starts_with(b"libmanhole")
+    };
+    Ok(maps.split(|&byte| byte == b'\n').any(is_ours))
+}
+
+/// `AT_SECURE` in the auxiliary vector: set-user-ID, set-group-ID or file capabilities.
+pub fn is_secure(pid: u32) -> Option<bool> {
+    const AT_SECURE: u64 = 23;
+    let vector = fs::read(format!("/proc/{pid}/auxv")).ok()?;
+    let mut words = vector.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        if key == AT_SECURE {
+            return Some(value != 0);
+        }
+    }
+    None
+}
+
+/// How a program is linked, as far as preloading goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Linkage {
+    /// With a dynamic loader, or a dynamic loader itself.
+    Dynamic,
+    /// Without `PT_INTERP`.
+    Static,
+    /// For another word size than ours.
+    OtherClass,
+}
+
+/// Nothing when the executable may not be read (or there is none: a kernel thread).
+pub fn linkage(pid: u32) -> Option<Linkage> {
+    use std::io::Read;
+    let mut start = Vec::new();
+    // Program headers follow the ELF header in every file that a linker writes.
+    fs::File::open(format!("/proc/{pid}/exe")).ok()?.take(64 * 1024).read_to_end(&mut start).ok()?;
+    linkage_of(&start)
+}
+
+fn linkage_of(start: &[u8]) -> Option<Linkage> {
+    if start.starts_with(b"\x7fELF\x01") {
+        return Some(Linkage::OtherClass);
+    }
+    let header = FileHeader64::<Endianness>::parse(start).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, start).ok()?;
+    let has_loader = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
+    Some(if has_loader { Linkage::Dynamic } else { Linkage::Static })
+}
+
+/// The value of `name` in the environment that the process was started with.
+pub fn environment(pid: u32, name: &str) -> Option<String> {
+    let block = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = block
+        .split(|&byte| byte == 0)
+        .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(String::from_utf8_lossy))?;
+    Some(value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_namespaced_status() {
+        let text =
+            "Name:\tState: Z\nState:\tT (stopped)\nUid:\t1000\t33\t0\t0\nNSpid:\t4242\t7\nSigBlk:\t0000000000000200\n";
+        let status = Status::parse(text).expect("status");
+        assert_eq!((status.state, status.effective_uid, status.own_pid()), ('T', 33, Some(7)));
+        assert_eq!((status.blocked, status.caught), (0x200, 0));
+        assert!(Status::parse("").is_none());
+    }
+
+    #[test]
+    fn knows_this_very_process() {
+        let pid = std::process::id();
+        assert_eq!(Status::read(pid).expect("status").namespace_pids.first(), Some(&pid));
+        assert_eq!(is_secure(pid), Some(false));
+        assert!(!is_stopped(pid));
+        assert_eq!(linkage(pid), Some(Linkage::Dynamic));
+        assert_eq!(linkage_of(b"#!/bin/sh\n"), None);
+        assert_eq!(linkage_of(b"\x7fELF\x01"), Some(Linkage::OtherClass));
+    }
+}

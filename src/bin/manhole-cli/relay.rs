@@ -1,0 +1,149 @@
+//! A person's session: bytes both ways until the server ends it.
+//!
+//! Context: the client. Bytes pass unchanged; the terminal's line editing is the kernel's. Neither side
+//! can block the other: while the server does not read, its output still flows.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use manhole::protocol;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{self, MsgFlags};
+
+use crate::connect::Connection;
+use crate::{Failure, Result, output, process, say};
+
+const CHUNK: usize = 64 * 1024;
+
+/// Relays until the server closes: 0; at once, whether standard input has ended or not.
+pub fn run(connection: Connection, timeout: Duration) -> Result<ExitCode> {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let mut session = Session {
+        connection,
+        input: stdin.as_fd(),
+        output: stdout.as_fd(),
+        pending: Vec::new(),
+        input_open: true,
+        first: Vec::new(),
+    };
+    session.connection.stream.set_nonblocking(true).map_err(|error| Failure::lost(&error.to_string()))?;
+    let mut patience = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
+    loop {
+        match session.step(patience)? {
+            Step::Ended => break,
+            Step::Moved => {}
+            Step::Quiet => {
+                if session.first.is_empty() && process::is_stopped(session.connection.pid) {
+                    say("connected; the process is stopped (SIGSTOP or a debugger) and answers when it goes on");
+                }
+                patience = PollTimeout::NONE;
+            }
+        }
+    }
+    let refused = session.first.starts_with(protocol::REFUSED.as_bytes());
+    Ok(ExitCode::from(if refused { 3 } else { 0 }))
+}
+
+enum Step {
+    Moved,
+    /// Nothing happened for as long as we wait the first time.
+    Quiet,
+    Ended,
+}
+
+struct Session<'a> {
+    connection: Connection,
+    input: BorrowedFd<'a>,
+    output: BorrowedFd<'a>,
+    /// Typed and not sent yet. No more is read while there is some.
+    pending: Vec<u8>,
+    input_open: bool,
+    /// The first bytes of the server's output, enough to see a refusal.
+    first: Vec<u8>,
+}
+
+impl Session<'_> {
+    fn step(&mut self, patience: PollTimeout) -> Result<Step> {
+        let (may_read, may_send) = (self.input_open && self.pending.is_empty(), !self.pending.is_empty());
+        let when = |wanted, flag| if wanted { flag } else { PollFlags::empty() };
+        let mut ready = [
+            PollFd::new(self.connection.stream.as_fd(), PollFlags::POLLIN | when(may_send, PollFlags::POLLOUT)),
+            // Without events a pipe still reports that its reader has gone.
+            PollFd::new(self.output, PollFlags::empty()),
+            PollFd::new(self.input, PollFlags::POLLIN),
+        ];
+        let watched = if may_read { &mut ready[..] } else { &mut ready[..2] };
+        match poll(watched, patience) {
+            Ok(0) => return Ok(Step::Quiet),
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Step::Moved),
+            Err(errno) => return Err(Failure::lost(errno.desc())),
+        }
+        let [server, output, input] = ready.map(|entry| entry.revents().unwrap_or(PollFlags::empty()));
+        if output.contains(PollFlags::POLLERR) {
+            return Err(Failure::OutputClosed);
+        }
+        // The server first: its last words are shown even when it has hung up.
+        if server.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) && self.show()? {
+            return Ok(Step::Ended);
+        }
+        if server.contains(PollFlags::POLLOUT) {
+            self.send();
+        }
+        if may_read && !input.is_empty() {
+            self.read_input();
+        }
+        Ok(Step::Moved)
+    }
+
+    /// Copies what the server sent to standard output; true at its end.
+    fn show(&mut self) -> Result<bool> {
+        let mut buffer = [0; CHUNK];
+        let count = match nix::unistd::read(&self.connection.stream, &mut buffer) {
+            // Closing with our bytes unread resets the connection.
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(true),
+            Ok(count) => count,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(false),
+            Err(errno) => return Err(Failure::lost(errno.desc())),
+        };
+        let bytes = &buffer[..count];
+        let missing = protocol::REFUSED.len().saturating_sub(self.first.len()).min(count);
+        self.first.extend_from_slice(&bytes[..missing]);
+        output::write_all(self.output, bytes)?;
+        Ok(false)
+    }
+
+    fn read_input(&mut self) {
+        let mut buffer = [0; CHUNK];
+        match nix::unistd::read(self.input, &mut buffer) {
+            Ok(count) if count > 0 => self.pending.extend_from_slice(&buffer[..count]),
+            Err(Errno::EAGAIN | Errno::EINTR) => return,
+            // The end, or an error that reading on would only repeat (EIO from a terminal that is not ours).
+            _ => {
+                self.input_open = false;
+                // Fails only when the server has gone, which the next read shows.
+                let _ = self.connection.stream.shutdown(Shutdown::Write);
+            }
+        }
+        self.send();
+    }
+
+    fn send(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        match socket::send(self.connection.stream.as_raw_fd(), &self.pending, MsgFlags::MSG_NOSIGNAL) {
+            Ok(count) => drop(self.pending.drain(..count)),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            // The server has closed: what it wrote before is still to be shown.
+            Err(_) => {
+                self.pending.clear();
+                self.input_open = false;
+            }
+        }
+    }
+}

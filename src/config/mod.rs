@@ -1,0 +1,360 @@
+//! The options: one table, from which the parser, the `options` command and the README's table come.
+//!
+//! Context: the constructor, the C API and, for reading, every thread of ours. The spelling is
+//! python-manhole's: `MANHOLE='key=value,…'` with Python literals. [`literal`] turns text into
+//! values, this file gives values their meaning.
+
+#![forbid(unsafe_code)]
+
+pub mod glob;
+pub mod literal;
+pub mod nearest;
+pub mod signals;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::stack::Limits;
+use literal::Value;
+
+/// The environment variable that carries the options.
+pub const VARIABLE: &str = "MANHOLE";
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A descriptor of the application, looked up at each line.
+    Descriptor(i32),
+    /// A file, opened at each line and appended to.
+    Path(String),
+}
+
+/// Which ways of capturing a stack a dump may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureMode {
+    /// The gentlest that works, thread by thread.
+    Auto,
+    /// Only `/proc`: no thread is ever stopped.
+    Proc,
+    /// Only ptrace.
+    Ptrace,
+    /// Only the signal.
+    Signal,
+}
+
+/// All options, with their meaning resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// See [`OPTIONS`] for each.
+    pub verbose: bool,
+    /// See [`OPTIONS`].
+    pub verbose_destination: Destination,
+    /// See [`OPTIONS`].
+    pub patch_fork: bool,
+    /// See [`OPTIONS`].
+    pub thread: bool,
+    /// Signals that our threads block, as a bit mask (bit n - 1 for signal n).
+    pub sigmask: u64,
+    /// The template of the socket's path, `None` for `/tmp/manhole-{pid}`.
+    pub socket_path: Option<String>,
+    /// See [`OPTIONS`].
+    pub reinstall_delay: Duration,
+    /// See [`OPTIONS`].
+    pub strict: bool,
+    /// See [`OPTIONS`].
+    pub start_timeout: Duration,
+    /// Globs on the program's name; empty for every program.
+    pub only: Vec<String>,
+    /// See [`OPTIONS`].
+    pub capture: CaptureMode,
+    /// Bounds of one dump, from `max_frames`, `stack_bytes` and `dump_bytes`.
+    pub limits: Limits,
+    /// See [`OPTIONS`].
+    pub max_threads: usize,
+    /// See [`OPTIONS`].
+    pub client_timeout: Duration,
+    /// The options that were given, as `(name, spelling)`.
+    given: Vec<(&'static str, String)>,
+}
+
+/// One row of the table.
+pub struct OptionSpec {
+    /// The key.
+    pub name: &'static str,
+    /// What values it takes, in words.
+    pub expects: &'static str,
+    /// The default, as one would write it.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Applies a value; `None` when it is not one of what the option expects.
+    apply: fn(&mut Config, &Value) -> Option<()>,
+}
+
+/// The table of options.
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        name: "verbose",
+        expects: "True or False",
+        default: "True",
+        help: "Log what the manhole does; False squelches it.",
+        apply: |config, value| Some(config.verbose = value.as_bool()?),
+    },
+    OptionSpec {
+        name: "verbose_destination",
+        expects: "a descriptor number or a path",
+        default: "2",
+        help: "Where log lines go: a descriptor of the application, or a file that is appended to.",
+        apply: |config, value| {
+            config.verbose_destination = match value {
+                Value::Integer(number) => Destination::Descriptor(i32::try_from(*number).ok().filter(|n| *n >= 0)?),
+                Value::Text(path) if !path.is_empty() => Destination::Path(path.clone()),
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "patch_fork",
+        expects: "True or False",
+        default: "True",
+        help: "Give forked children a manhole of their own (through pthread_atfork).",
+        apply: |config, value| Some(config.patch_fork = value.as_bool()?),
+    },
+    OptionSpec {
+        name: "thread",
+        expects: "True or False",
+        default: "True",
+        help: "Start the always-on manhole thread at once; False waits for manhole_install() of the C API.",
+        apply: |config, value| Some(config.thread = value.as_bool()?),
+    },
+    OptionSpec {
+        name: "sigmask",
+        expects: "ALL_SIGNALS, None or a list of signals",
+        default: "ALL_SIGNALS",
+        help: "Signals that the manhole's threads block. Anything but all lets handlers of the application run on them.",
+        apply: |config, value| Some(config.sigmask = signals::mask(value)?),
+    },
+    OptionSpec {
+        name: "socket_path",
+        expects: "a path (with {pid} and {name} if wanted) or None",
+        default: "None",
+        help: "The socket's path instead of /tmp/manhole-{pid}. Without {pid} it disables patch_fork.",
+        apply: |config, value| {
+            config.socket_path = match value {
+                Value::None => None,
+                Value::Text(path) if !path.is_empty() => Some(path.clone()),
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "reinstall_delay",
+        expects: "seconds",
+        default: "0.5",
+        help: "How long a forked child waits before it opens its socket: one that execs meanwhile never does.",
+        apply: |config, value| Some(config.reinstall_delay = value.as_seconds()?),
+    },
+    OptionSpec {
+        name: "strict",
+        expects: "True or False",
+        default: "True",
+        help: "A second install is an error (AlreadyInstalled); False replaces the first.",
+        apply: |config, value| Some(config.strict = value.as_bool()?),
+    },
+    OptionSpec {
+        name: "start_timeout",
+        expects: "seconds",
+        default: "0.5",
+        help: "How long the constructor waits at most for the socket to be open.",
+        apply: |config, value| Some(config.start_timeout = value.as_seconds()?),
+    },
+    OptionSpec {
+        name: "only",
+        expects: "a glob on the program's name, a list of them, or None",
+        default: "None",
+        help: "Open a manhole only in programs of this name, so that LD_PRELOAD can be exported to a whole shell script.",
+        apply: |config, value| {
+            config.only = match value {
+                Value::None => Vec::new(),
+                Value::Text(glob) => vec![glob.clone()],
+                Value::List(globs) => globs.iter().map(|glob| glob.as_text()).collect::<Option<Vec<_>>>()?,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "capture",
+        expects: "auto, proc, ptrace or signal",
+        default: "auto",
+        help: "How stacks may be captured: auto takes the gentlest way that works, thread by thread.",
+        apply: |config, value| {
+            config.capture = match value.as_text()?.as_str() {
+                "auto" => CaptureMode::Auto,
+                "proc" => CaptureMode::Proc,
+                "ptrace" => CaptureMode::Ptrace,
+                "signal" => CaptureMode::Signal,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "max_frames",
+        expects: "a number from 1 to 1000000",
+        default: "1024",
+        help: "Frames shown of one thread; what is cut is said.",
+        apply: |config, value| Some(config.limits.frames = value.as_size(1, 1_000_000)? as u32),
+    },
+    OptionSpec {
+        name: "max_threads",
+        expects: "a number from 1 to 4194304",
+        default: "32768",
+        help: "Threads captured in one dump; what is cut is said.",
+        apply: |config, value| Some(config.max_threads = value.as_size(1, 1 << 22)?),
+    },
+    OptionSpec {
+        name: "stack_bytes",
+        expects: "bytes from 4K to 64M",
+        default: "256K",
+        help: "How much of its stack is copied of a thread that had to be stopped.",
+        apply: |config, value| Some(config.limits.stack_bytes = value.as_size(4 << 10, 64 << 20)?),
+    },
+    OptionSpec {
+        name: "dump_bytes",
+        expects: "bytes from 64K to 4G",
+        default: "48M",
+        help: "Memory that the frames of one dump may take, all threads together.",
+        apply: |config, value| {
+            config.limits.total_frames = value.as_size(64 << 10, 4 << 30)? / size_of::<crate::stack::Frame>();
+            Some(())
+        },
+    },
+    OptionSpec {
+        name: "client_timeout",
+        expects: "seconds",
+        default: "60",
+        help: "A client that takes none of its output for so long is dropped.",
+        apply: |config, value| Some(config.client_timeout = value.as_seconds()?),
+    },
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            verbose: true,
+            verbose_destination: Destination::Descriptor(2),
+            patch_fork: true,
+            thread: true,
+            sigmask: u64::MAX,
+            socket_path: None,
+            reinstall_delay: Duration::from_millis(500),
+            strict: true,
+            start_timeout: Duration::from_millis(500),
+            only: Vec::new(),
+            capture: CaptureMode::Auto,
+            limits: Limits::default(),
+            max_threads: 32768,
+            client_timeout: Duration::from_secs(60),
+            given: Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with an option string: one line that names the object and the way out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Config {
+    /// Reads an option string. Empty means the defaults.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for pair in literal::pairs(text).map_err(|error| ConfigError(error.to_string()))? {
+            let Some(spec) = OPTIONS.iter().find(|spec| spec.name == pair.key) else {
+                let known = nearest::nearest(&pair.key, OPTIONS.iter().map(|spec| spec.name));
+                let hint = known.map_or(String::new(), |name| format!("; did you mean {name}?"));
+                return Err(ConfigError(format!("unknown option {:?}{hint}", pair.key)));
+            };
+            if config.given.iter().any(|(name, _)| *name == spec.name) {
+                return Err(ConfigError(format!("option {} is given twice", spec.name)));
+            }
+            (spec.apply)(&mut config, &pair.value).ok_or_else(|| {
+                ConfigError(format!("option {} expects {}, not {}", spec.name, spec.expects, pair.spelling))
+            })?;
+            config.given.push((spec.name, pair.spelling));
+        }
+        Ok(config)
+    }
+
+    /// The value of an option as it was spelt, if it was given.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.given.iter().find(|(given, _)| *given == name).map(|(_, spelling)| spelling.as_str())
+    }
+
+    /// Whether forked children get a manhole of their own: a fixed path could not be shared.
+    pub fn follows_forks(&self) -> bool {
+        self.patch_fork && self.socket_path.as_ref().is_none_or(|path| path.contains("{pid}"))
+    }
+
+    /// Whether a manhole is wanted in a program that goes by any of `names`.
+    pub fn wants(&self, names: &[Vec<u8>]) -> bool {
+        self.only.is_empty()
+            || self.only.iter().any(|glob| names.iter().any(|name| glob::matches(glob.as_bytes(), name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_of_the_table_are_the_defaults() {
+        let text: Vec<String> = OPTIONS.iter().map(|spec| format!("{}={}", spec.name, spec.default)).collect();
+        let (spelt, mut silent) = (Config::parse(&text.join(", ")).unwrap(), Config::default());
+        silent.given = spelt.given.clone();
+        assert_eq!(format!("{spelt:?}"), format!("{silent:?}"));
+    }
+
+    #[test]
+    fn python_spelling_is_understood() {
+        let config = Config::parse(
+            r#"verbose=False, socket_path="/tmp/a,b-{pid}", sigmask=["USR1", SIGUSR2], start_timeout=1.5"#,
+        );
+        let config = config.unwrap();
+        assert!(!config.verbose && config.follows_forks());
+        assert_eq!(config.socket_path.as_deref(), Some("/tmp/a,b-{pid}"));
+        assert_eq!(config.sigmask, 1 << 9 | 1 << 11);
+        assert_eq!(config.start_timeout, Duration::from_millis(1500));
+        assert_eq!(config.given("verbose"), Some("False"));
+    }
+
+    #[test]
+    fn errors_name_the_option_and_the_way_out() {
+        assert_eq!(error("verbos=True"), r#"unknown option "verbos"; did you mean verbose?"#);
+        assert_eq!(error("verbose=3.5"), "option verbose expects True or False, not 3.5");
+        assert_eq!(error("strict=True,strict=True"), "option strict is given twice");
+        assert!(error("start_timeout=-1").contains("expects seconds"));
+        assert!(error("max_frames=0").contains("from 1 to 1000000"));
+    }
+
+    #[test]
+    fn only_is_a_glob_on_any_name_of_the_program() {
+        let names = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
+        let config = Config::parse("only='redis-*'").unwrap();
+        assert!(config.wants(&names(&["redis-server"])) && !config.wants(&names(&["sh", "bash"])));
+        let config = Config::parse("only=['a', b?d]").unwrap();
+        assert!(config.wants(&names(&["bed"])) && !config.wants(&names(&["bread"])));
+    }
+}

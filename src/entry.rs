@@ -1,0 +1,64 @@
+//! Every way in: the constructor and destructor of the shared object, and the C functions of
+//! `include/manhole.h`.
+//!
+//! Context: the thread that starts, exits or calls. No panic crosses this file.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::panic::catch_unwind;
+
+use crate::lifecycle::{self, InstallError};
+use crate::log;
+
+#[ctor::ctor(unsafe)]
+fn constructor() {
+    if catch_unwind(lifecycle::start_from_environment).is_err() {
+        log!("the manhole panicked while starting; the application runs on without it");
+    }
+}
+
+/// Run by the loader at `exit` and at the return of `main`, after the application's own handlers.
+extern "C" fn destructor() {
+    lifecycle::exit::remove_socket();
+}
+
+#[used]
+// SAFETY: .fini_array holds plain function pointers, which is what this static is.
+#[unsafe(link_section = ".fini_array")]
+static DESTRUCTOR: extern "C" fn() = destructor;
+
+/// The version as `major * 10000 + minor * 100 + patch`.
+#[unsafe(no_mangle)]
+pub extern "C" fn manhole_version() -> c_int {
+    let part = |text: &str| text.parse::<c_int>().unwrap_or(0);
+    part(env!("CARGO_PKG_VERSION_MAJOR")) * 10000
+        + part(env!("CARGO_PKG_VERSION_MINOR")) * 100
+        + part(env!("CARGO_PKG_VERSION_PATCH"))
+}
+
+/// Installs a manhole with an option string (NULL or "" for the defaults).
+/// Returns 0, or a negative errno: EINVAL for a bad option, EALREADY when one is installed and
+/// `strict` is on, EAGAIN when no thread could be created. Each error is also a log line.
+///
+/// # Safety
+/// `options` is NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn manhole_install(options: *const c_char) -> c_int {
+    let text = if options.is_null() {
+        String::new()
+    } else {
+        // SAFETY: not null, and NUL-terminated as the caller vouches.
+        unsafe { CStr::from_ptr(options) }.to_string_lossy().into_owned()
+    };
+    match catch_unwind(|| lifecycle::install_with(&text)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            log!("manhole_install: {error}");
+            match error {
+                InstallError::Options(_) => -libc::EINVAL,
+                InstallError::AlreadyInstalled => -libc::EALREADY,
+                InstallError::Thread(_) => -libc::EAGAIN,
+            }
+        }
+        Err(_) => -libc::EFAULT,
+    }
+}

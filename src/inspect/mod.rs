@@ -1,0 +1,5 @@
+//! x
+pub mod process;
+pub mod strings;
+pub mod syscalls;
+pub mod threads;

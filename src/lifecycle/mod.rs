@@ -1,0 +1,155 @@
+//! How a manhole comes into a process and leaves it: the one global.
+//!
+//! Context: the constructor, the C API, fork handlers and the exit handler; the observer reads.
+//! [`STATE`] is all that changes after the install: which process the manhole belongs to, and how far
+//! it has come. A forked child inherits this memory but not our threads, so every reader compares
+//! the process id first.
+
+pub mod exit;
+pub mod fork;
+pub mod panics;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use once_cell::sync::OnceCell;
+
+use crate::config::{Config, ConfigError, VARIABLE};
+use crate::inspect::process;
+use crate::log;
+use crate::sys::{Errno, futex, startup, thread};
+
+/// The observer's stack: room for the unwinder and the demangler. Untouched pages cost nothing.
+pub const OBSERVER_STACK: usize = 1 << 20;
+
+/// An installed manhole.
+pub struct Manhole {
+    /// Its options.
+    pub config: Config,
+    /// The program's name, for the banner and `{name}`.
+    pub program: String,
+}
+
+static MANHOLE: OnceCell<Manhole> = OnceCell::new();
+
+/// How far the observer has come; a futex that an installing thread waits on.
+pub static STATE: AtomicU32 = AtomicU32::new(ABSENT);
+/// There is none.
+pub const ABSENT: u32 = 0;
+/// The thread was started.
+pub const STARTING: u32 = 1;
+/// The socket is open.
+pub const LISTENING: u32 = 2;
+/// It could not be opened; the log says why.
+pub const FAILED: u32 = 3;
+
+/// Why there will be no manhole.
+#[derive(Debug)]
+pub enum InstallError {
+    /// The option string is wrong.
+    Options(ConfigError),
+    /// There is one already, and `strict` is on.
+    AlreadyInstalled,
+    /// The thread could not be created.
+    Thread(Errno),
+}
+
+impl std::fmt::Display for InstallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Options(error) => write!(f, "{error}; see the options in the README"),
+            Self::AlreadyInstalled => {
+                f.write_str("AlreadyInstalled: this process has a manhole (strict=False keeps it silently)")
+            }
+            Self::Thread(error) => write!(f, "cannot create the manhole thread: {}", error.desc()),
+        }
+    }
+}
+
+/// The installed manhole, if any.
+pub fn installed() -> Option<&'static Manhole> {
+    MANHOLE.get()
+}
+
+/// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
+pub fn start_from_environment() {
+    // A privileged start must not open doors because of its caller's environment.
+    if !startup::is_shared_object() || startup::is_secure() {
+        return;
+    }
+    let text = startup::variable(VARIABLE).unwrap_or_default();
+    if text.trim() == "off" {
+        return;
+    }
+    match Config::parse(&text) {
+        Ok(config) => {
+            if !config.wants(&process::names()) {
+                return;
+            }
+            log::configure(config.verbose, &config.verbose_destination);
+            let at_once = config.thread;
+            let _ = MANHOLE.set(Manhole { config, program: process::program_name() });
+            if at_once && let Err(error) = install() {
+                log!("{error}; the application runs on without a manhole");
+            }
+        }
+        Err(error) => log!("{VARIABLE}: {error}; the application runs on without a manhole"),
+    }
+}
+
+/// Installs with an option string, as python-manhole's `install()`. The first call's options stay.
+pub fn install_with(text: &str) -> Result<(), InstallError> {
+    let config = Config::parse(text).map_err(InstallError::Options)?;
+    let strict = config.strict;
+    if is_alive() {
+        return if strict { Err(InstallError::AlreadyInstalled) } else { Ok(()) };
+    }
+    log::configure(config.verbose, &config.verbose_destination);
+    let _ = MANHOLE.set(Manhole { config, program: process::program_name() });
+    install()
+}
+
+/// Whether this process (not its parent) has an observer.
+pub fn is_alive() -> bool {
+    matches!(STATE.load(Ordering::Acquire), STARTING | LISTENING)
+}
+
+fn install() -> Result<(), InstallError> {
+    let Some(manhole) = installed() else { return Ok(()) };
+    panics::install();
+    fork::install();
+    start_observer(manhole).map_err(InstallError::Thread)?;
+    if !futex::wait_until_changed(&STATE, STARTING, manhole.config.start_timeout) {
+        log!("the manhole did not open within start_timeout; it will when it can");
+    }
+    Ok(())
+}
+
+fn start_observer(manhole: &Manhole) -> Result<(), Errno> {
+    STATE.store(STARTING, Ordering::Release);
+    let started = thread::spawn(observer, OBSERVER_STACK, manhole.config.sigmask);
+    if started.is_err() {
+        STATE.store(FAILED, Ordering::Release);
+    }
+    started
+}
+
+/// The observer thread's start.
+extern "C" fn observer(_: *mut std::ffi::c_void) -> *mut std::ffi::c_void {
+    if let Some(manhole) = installed() {
+        let delay = fork::take_delay(manhole);
+        // A bug of ours ends the manhole, not the host.
+        let ended = std::panic::catch_unwind(|| crate::server::run(manhole, delay));
+        if ended.is_err() {
+            log!("the manhole's thread panicked: {}; the application runs on without a manhole", panics::take());
+        }
+    }
+    exit::remove_socket();
+    set_state(FAILED);
+    std::ptr::null_mut()
+}
+
+/// Tells whoever waits for the start how far it came.
+pub fn set_state(state: u32) {
+    STATE.store(state, Ordering::Release);
+    futex::wake(&STATE);
+}

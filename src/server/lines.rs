@@ -1,0 +1,96 @@
+//! Bytes of a client, cut into lines, with a bound.
+//!
+//! Context: the observer.
+
+#![forbid(unsafe_code)]
+
+use crate::protocol::MAX_COMMAND;
+
+/// One line of an interactive client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Its bytes, without line ending.
+    Line(Vec<u8>),
+    /// It was longer than [`MAX_COMMAND`]: thrown away.
+    TooLong,
+}
+
+/// What has arrived and was not run yet.
+#[derive(Default)]
+pub struct Lines {
+    bytes: Vec<u8>,
+    /// Inside a line that is being thrown away.
+    skipping: bool,
+}
+
+impl Lines {
+    /// Takes bytes in. Call [`Self::next`] until it has no more before the next call, or memory grows.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether a whole line waits.
+    pub fn has_line(&self) -> bool {
+        self.bytes.contains(&b'\n')
+    }
+
+    /// Whether more than any line may have waits already.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() > MAX_COMMAND
+    }
+
+    /// The next whole line; at the end of the stream, what is left counts as one.
+    pub fn next(&mut self, at_end: bool) -> Option<Input> {
+        let newline = self.bytes.iter().position(|byte| *byte == b'\n');
+        if newline.is_none() && !at_end {
+            if self.bytes.len() > MAX_COMMAND {
+                self.skipping = true;
+                self.bytes = Vec::new();
+            }
+            return None;
+        }
+        let end = newline.map_or(self.bytes.len(), |at| at + 1);
+        let mut line: Vec<u8> = self.bytes.drain(..end).collect();
+        while matches!(line.last(), Some(b'\n' | b'\r')) {
+            line.pop();
+        }
+        let skipped = std::mem::take(&mut self.skipping);
+        if skipped || line.len() > MAX_COMMAND {
+            return Some(Input::TooLong);
+        }
+        if newline.is_none() && line.is_empty() {
+            return None;
+        }
+        Some(Input::Line(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_the_end() {
+        let mut lines = Lines::default();
+        lines.push(b"stacks\r\nhelp\nex");
+        assert_eq!(lines.next(false), Some(Input::Line(b"stacks".to_vec())));
+        assert!(lines.has_line());
+        assert_eq!(lines.next(false), Some(Input::Line(b"help".to_vec())));
+        assert_eq!(lines.next(false), None);
+        assert_eq!(lines.next(true), Some(Input::Line(b"ex".to_vec())));
+        assert_eq!(lines.next(true), None);
+    }
+
+    #[test]
+    fn a_megabyte_without_a_newline_is_not_kept() {
+        let mut lines = Lines::default();
+        for _ in 0..256 {
+            lines.push(&[b'x'; 4096]);
+            assert_eq!(lines.next(false), None);
+            assert!(lines.bytes.len() <= MAX_COMMAND + 4096);
+        }
+        lines.push(b"\nhelp\n");
+        assert_eq!(lines.next(false), Some(Input::TooLong));
+        assert_eq!(lines.next(false), Some(Input::Line(b"help".to_vec())));
+    }
+}

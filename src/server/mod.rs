@@ -1,0 +1,131 @@
+//! The observer: one thread, one `poll` loop, every client.
+//!
+//! Context: the observer thread, in its own descriptor table, all signals blocked. It never runs
+//! application code, never calls the application's `malloc`, and reads memory only through calls that
+//! fail with an error. The way of an answer, top to bottom: [`listener`] lets a client in that
+//! [`credentials`] approves, [`session`] turns its bytes into lines, `shell` turns a line into a job,
+//! and this loop gives every job a slice of time and every client its output as fast as it takes it.
+
+#![forbid(unsafe_code)]
+
+pub mod credentials;
+pub mod lines;
+pub mod listener;
+pub mod session;
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::lifecycle::{self, Manhole};
+use crate::log;
+use crate::shell::World;
+use crate::sys::{Errno, allocator, descriptors, thread};
+use listener::Listener;
+use session::Session;
+
+/// More clients than this wait in the listener's queue.
+const MAX_SESSIONS: usize = 64;
+/// How long the listener rests after `accept` failed for want of something.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The observer's life, after `delay` for a forked child. Returns only when it cannot begin.
+pub fn run(manhole: &'static Manhole, delay: Duration) {
+    thread::set_name(c"Manhole");
+    if !delay.is_zero() {
+        std::thread::sleep(delay);
+    }
+    if let Err(error) = descriptors::leave_application() {
+        // Living in the application's table would be seen, and closed, by the application.
+        log!("cannot leave the application's descriptor table: {}; it runs on without a manhole", error.desc());
+        return;
+    }
+    let listener = match Listener::open(manhole) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log!("{error}; the application runs on without a manhole");
+            return;
+        }
+    };
+    log!("Manhole UDS path: {}", listener.path());
+    lifecycle::set_state(lifecycle::LISTENING);
+    Observer { listener, sessions: Vec::new(), world: World::new(manhole), clients: 0, resting: None }.serve();
+}
+
+struct Observer {
+    listener: Listener,
+    sessions: Vec<Session>,
+    world: World,
+    /// How many clients there ever were: the next one's number.
+    clients: u64,
+    /// Until when the listener is left alone.
+    resting: Option<Instant>,
+}
+
+impl Observer {
+    fn serve(mut self) {
+        loop {
+            let (listening, events) = self.wait();
+            let now = Instant::now();
+            if listening {
+                self.let_in(now);
+            }
+            for (session, events) in self.sessions.iter_mut().zip(events) {
+                session.run(events, now, &mut self.world);
+            }
+            if allocator::take_exhausted() {
+                self.sessions.iter_mut().for_each(Session::give_up_job);
+                self.world.forget();
+            }
+            self.sessions.retain(|session| !session.is_over());
+            if self.sessions.is_empty() {
+                self.world.rest();
+            }
+        }
+    }
+
+    /// Sleeps until something can be done; whether the listener is ready, and each session's events.
+    fn wait(&mut self) -> (bool, Vec<PollFlags>) {
+        let now = Instant::now();
+        self.resting = self.resting.filter(|until| *until > now);
+        let accepting = self.resting.is_none() && self.sessions.len() < MAX_SESSIONS;
+        let deadline = self.sessions.iter().filter_map(Session::deadline).chain(self.resting).min();
+        let timeout = match deadline {
+            _ if self.sessions.iter().any(Session::is_runnable) => PollTimeout::ZERO,
+            None => PollTimeout::NONE,
+            // One more millisecond, so that the deadline has passed when we look.
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(now).as_millis() + 1;
+                PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut all: Vec<PollFd<'_>> = Vec::with_capacity(self.sessions.len() + 1);
+        let wanted = if accepting { PollFlags::POLLIN } else { PollFlags::empty() };
+        all.push(PollFd::new(self.listener.as_fd(), wanted));
+        all.extend(self.sessions.iter().map(|session| PollFd::new(session.as_fd(), session.interest())));
+        if poll(&mut all, timeout).is_err() {
+            // EINTR with a sigmask that lets signals in; ENOMEM: look again.
+            return (false, vec![PollFlags::empty(); self.sessions.len()]);
+        }
+        let mut events = all.iter().map(|entry| entry.revents().unwrap_or(PollFlags::empty()));
+        let listening = events.next().is_some_and(|events| !events.is_empty());
+        (listening, events.collect())
+    }
+
+    fn let_in(&mut self, now: Instant) {
+        match self.listener.accept() {
+            Ok((socket, name)) => {
+                self.clients += 1;
+                if let Some(session) = Session::open(self.clients, socket, &name, &self.world) {
+                    self.sessions.push(session);
+                }
+            }
+            Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => {}
+            Err(error) => {
+                log!("cannot accept a client: {}; trying again in a second", error.desc());
+                self.resting = Some(now + ACCEPT_PAUSE);
+            }
+        }
+    }
+}

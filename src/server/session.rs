@@ -1,0 +1,320 @@
+//! One client, from the door to its last byte.
+//!
+//! Context: the observer. A session never waits: it takes the input there is, runs its job for a slice
+//! of time while its output has room, and sends what the kernel takes.
+
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+use super::credentials;
+use super::lines::{Input, Lines};
+use crate::log;
+use crate::protocol::{self, Request, RequestDecoder, Status};
+use crate::shell::{self, Job, Step, World};
+use crate::sys::Errno;
+use crate::sys::socket::{Peer, Socket};
+
+/// A job pauses while more than this waits to be sent.
+const OUTPUT_HIGH: usize = 256 << 10;
+/// How long one session may work before the others have their turn.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// How the client talks.
+enum Mode {
+    /// A person: banner, stacks, prompt.
+    Interactive(Lines),
+    /// A program: frames, and requests that wait for their turn.
+    Framed(RequestDecoder, Vec<u8>),
+}
+
+/// A command at work, and the request it answers.
+struct Running {
+    job: Box<dyn Job>,
+    id: u64,
+}
+
+/// A client that was let in.
+pub struct Session {
+    number: u64,
+    socket: Socket,
+    peer: Peer,
+    mode: Mode,
+    running: Option<Running>,
+    /// Waiting to be sent; `sent` bytes of it are gone.
+    output: Vec<u8>,
+    sent: usize,
+    /// The client sends no more.
+    at_end: bool,
+    /// Close when the output is sent.
+    leaving: bool,
+    over: bool,
+    /// Since when the client takes nothing although there is something.
+    stuck_since: Option<Instant>,
+    patience: Duration,
+}
+
+impl Session {
+    /// Lets a client in, or sends it away with one line. `name` is what its socket is bound to.
+    pub fn open(number: u64, socket: Socket, name: &[u8], world: &World) -> Option<Self> {
+        let refuse = |reason: &str| {
+            let mut line = Vec::new();
+            protocol::encode_refusal(reason, &mut line);
+            let _ = socket.send(&line);
+        };
+        let peer = match credentials::check(&socket) {
+            Ok(peer) => peer,
+            Err(reason) => {
+                refuse(&reason);
+                return None;
+            }
+        };
+        let abstract_name = name.strip_prefix(b"\0").unwrap_or_default();
+        let mode = match protocol::requested_version(abstract_name) {
+            Some(protocol::VERSION) => Mode::Framed(RequestDecoder::new(), Vec::new()),
+            Some(other) => {
+                refuse(&format!("frames of version {other} are not spoken here, only {}", protocol::VERSION));
+                return None;
+            }
+            None => Mode::Interactive(Lines::default()),
+        };
+        log!("client {number} connected: pid={} uid={} gid={}", peer.pid, peer.uid, peer.gid);
+        let mut session = Self {
+            number,
+            socket,
+            peer,
+            mode,
+            running: None,
+            output: Vec::new(),
+            sent: 0,
+            at_end: false,
+            leaving: false,
+            over: false,
+            stuck_since: None,
+            patience: world.manhole.config.client_timeout,
+        };
+        if let Mode::Interactive(_) = session.mode {
+            session.output.extend_from_slice(shell::banner(world).as_bytes());
+            session.begin(0, b"stacks");
+        }
+        Some(session)
+    }
+
+    /// The events that this session can use now. An error or the end of both directions comes anyway.
+    pub fn interest(&self) -> PollFlags {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::POLLIN, !self.at_end && !self.leaving && !self.has_input() && !self.is_full());
+        flags.set(PollFlags::POLLOUT, self.waiting() > 0);
+        flags
+    }
+
+    /// Whether there is work that waits for nobody.
+    pub fn is_runnable(&self) -> bool {
+        !self.over && self.waiting() < OUTPUT_HIGH && (self.running.is_some() || self.has_input() || self.ends_now())
+    }
+
+    /// When this session must be looked at though nothing happens: its client takes no output.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.stuck_since.map(|since| since + self.patience)
+    }
+
+    /// Whether it can be forgotten.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Does what can be done now without waiting.
+    pub fn run(&mut self, events: PollFlags, now: Instant, world: &mut World) {
+        if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL) {
+            return self.end("went away");
+        }
+        if events.contains(PollFlags::POLLIN) {
+            self.receive();
+        }
+        let until = now + SLICE;
+        while !self.over && self.waiting() < OUTPUT_HIGH {
+            if !self.work(world) || Instant::now() >= until {
+                break;
+            }
+        }
+        if !self.over {
+            self.send(now);
+        }
+        if self.ends_now() && self.waiting() == 0 {
+            self.end("disconnected");
+        } else if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.end("took no output for client_timeout and was dropped");
+        }
+    }
+
+    /// Gives the running command up: there is no memory for it.
+    pub fn give_up_job(&mut self) {
+        if let Some(running) = self.running.take() {
+            log!("out of memory: the command of client {} was given up", self.number);
+            self.answer(running.id, b"error: out of memory, the command was given up\n");
+            self.finish(running.id, Status::Failed);
+        }
+    }
+
+    /// One step: of the running job, or the begin of the next command. False when there is none.
+    fn work(&mut self, world: &mut World) -> bool {
+        let Some(mut running) = self.running.take() else { return self.next_command() };
+        let mut text = Vec::new();
+        let step = shell::step(running.job.as_mut(), world, &mut text);
+        self.answer(running.id, &text);
+        match step {
+            Step::More => self.running = Some(running),
+            Step::Done(status) => self.finish(running.id, status),
+            Step::Leave => {
+                if let Mode::Framed(..) = self.mode {
+                    self.finish(running.id, Status::Success);
+                }
+                self.leaving = true;
+            }
+        }
+        true
+    }
+
+    fn next_command(&mut self) -> bool {
+        if self.leaving {
+            return false;
+        }
+        match &mut self.mode {
+            Mode::Interactive(lines) => match lines.next(self.at_end) {
+                None => return false,
+                Some(Input::Line(line)) => self.begin(0, &line),
+                Some(Input::TooLong) => {
+                    self.answer(0, format!("error: a line may have {} bytes\n", protocol::MAX_COMMAND).as_bytes());
+                    self.finish(0, Status::Usage);
+                }
+            },
+            Mode::Framed(decoder, bytes) => {
+                let mut rest = bytes.as_slice();
+                let decoded = decoder.decode(&mut rest);
+                let used = bytes.len() - rest.len();
+                bytes.drain(..used);
+                match decoded {
+                    Ok(None) => return false,
+                    Ok(Some(Request { id, command })) => self.begin(id, &command),
+                    Err(error) => {
+                        protocol::encode_refusal(&error.to_string(), &mut self.output);
+                        self.leaving = true;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Starts a command; an empty line only prompts.
+    fn begin(&mut self, id: u64, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        match shell::start(&line) {
+            Ok(None) => self.finish(id, Status::Success),
+            Ok(Some(job)) => {
+                log!("client {} (pid={} uid={}): {}", self.number, self.peer.pid, self.peer.uid, line.trim());
+                self.running = Some(Running { job, id });
+            }
+            Err(message) => {
+                log!("client {} (pid={} uid={}): {} (refused)", self.number, self.peer.pid, self.peer.uid, line.trim());
+                self.answer(id, format!("error: {message}\n").as_bytes());
+                self.finish(id, Status::Usage);
+            }
+        }
+    }
+
+    fn answer(&mut self, id: u64, text: &[u8]) {
+        match self.mode {
+            Mode::Interactive(_) => self.output.extend_from_slice(text),
+            Mode::Framed(..) => protocol::encode_data(id, text, &mut self.output),
+        }
+    }
+
+    fn finish(&mut self, id: u64, status: Status) {
+        match self.mode {
+            Mode::Interactive(_) => self.output.extend_from_slice(protocol::PROMPT.as_bytes()),
+            Mode::Framed(..) => protocol::encode_done(id, status, &mut self.output),
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = [0; 16384];
+        match self.socket.receive(&mut buffer) {
+            Ok(0) => self.at_end = true,
+            Ok(count) => {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                match &mut self.mode {
+                    Mode::Interactive(lines) => lines.push(bytes),
+                    Mode::Framed(_, waiting) => waiting.extend_from_slice(bytes),
+                }
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(_) => self.end("went away"),
+        }
+    }
+
+    fn send(&mut self, now: Instant) {
+        let before = self.sent;
+        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match self.socket.send(rest) {
+                Ok(count) => self.sent += count,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break,
+                Err(_) => return self.end("went away"),
+            }
+        }
+        if self.waiting() == 0 {
+            self.output.clear();
+            self.sent = 0;
+            self.stuck_since = None;
+        } else if self.sent > before {
+            self.stuck_since = None;
+            if self.sent >= OUTPUT_HIGH {
+                self.output.drain(..self.sent);
+                self.sent = 0;
+            }
+        } else {
+            self.stuck_since = self.stuck_since.or(Some(now));
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Whether a whole command waits in the input.
+    fn has_input(&self) -> bool {
+        !self.leaving
+            && match &self.mode {
+                Mode::Interactive(lines) => lines.has_line(),
+                Mode::Framed(_, bytes) => !bytes.is_empty(),
+            }
+    }
+
+    /// A line has no end yet although it is too long, and nobody can throw it away while a job runs.
+    fn is_full(&self) -> bool {
+        matches!(&self.mode, Mode::Interactive(lines) if self.running.is_some() && lines.is_full())
+    }
+
+    /// The client sends no more (or wants to leave), and everything it asked for is done.
+    fn ends_now(&self) -> bool {
+        (self.leaving || self.at_end && !self.has_input()) && self.running.is_none()
+    }
+
+    fn end(&mut self, how: &str) {
+        if !self.over {
+            log!("client {} {how}", self.number);
+            self.over = true;
+            self.running = None;
+        }
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

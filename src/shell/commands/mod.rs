@@ -1,0 +1,86 @@
+//! The command table, one file a family.
+//!
+//! Context: the observer.
+
+#![forbid(unsafe_code)]
+
+mod help;
+mod modules;
+mod options;
+mod stacks;
+mod threads;
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::{Command, Job, Step, World};
+use crate::protocol::Status;
+
+/// All commands, in the order in which `help` lists them.
+pub const TABLE: &[Command] =
+    &[help::COMMAND, stacks::COMMAND, threads::COMMAND, modules::COMMAND, options::COMMAND, EXIT];
+
+const EXIT: Command = Command {
+    name: "exit",
+    synopsis: "",
+    summary: "Leave. ^D does the same.",
+    help: "The process goes on; only this connection ends.",
+    start: |arguments| no_arguments(arguments).map(|()| Box::new(Exit) as Box<dyn Job>),
+};
+
+struct Exit;
+
+impl Job for Exit {
+    fn step(&mut self, _: &mut World, _: &mut Vec<u8>) -> Step {
+        Step::Leave
+    }
+}
+
+/// A job that writes one text in one step.
+struct Once<F>(F);
+
+impl<F: FnMut(&mut World) -> Result<String, String>> Job for Once<F> {
+    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+        match self.0(world) {
+            Ok(text) => {
+                out.extend_from_slice(text.as_bytes());
+                Step::Done(Status::Success)
+            }
+            Err(error) => fail(out, &error),
+        }
+    }
+}
+
+fn once(work: impl FnMut(&mut World) -> Result<String, String> + 'static) -> Box<dyn Job> {
+    Box::new(Once(work))
+}
+
+/// Ends a job with an error line.
+fn fail(out: &mut Vec<u8>, error: &str) -> Step {
+    out.extend_from_slice(format!("error: {error}\n").as_bytes());
+    Step::Done(Status::Failed)
+}
+
+fn no_arguments(arguments: &[String]) -> Result<(), String> {
+    arguments.first().map_or(Ok(()), |argument| Err(format!("takes no argument, not {argument:?}")))
+}
+
+/// A duration for people: `1.234 s`, `3m12s`, `2d03h`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{:.3} s", time.as_secs_f64()),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+/// Bytes as hexadecimal digits.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,247 @@
+//! `stacks`: the stack of every thread.
+//!
+//! All threads are captured first, in batches, then all their addresses are named at once, then the
+//! text is written thread by thread as fast as the client takes it.
+
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::{fail, threads};
+use crate::protocol::Status;
+use crate::shell::parse::Arguments;
+use crate::shell::stack_text::{Style, Text};
+use crate::shell::{Command, Job, Step, World};
+use crate::stack::{Ending, Frame, Limits, Method, Outcome, ThreadStack};
+use crate::sys::procfs;
+
+pub const COMMAND: Command = Command {
+    name: "stacks",
+    synopsis: "[TID|NAME-GLOB] [--group] [--raw] [--limit N]",
+    summary: "Show the stack of every thread, or of some.",
+    help: "stacks                  every thread\n\
+           stacks 4711             one thread\n\
+           stacks 'io_thd_*'       threads by name\n\
+           stacks --group          equal stacks once, the most frequent first, with the list of their threads\n\
+           stacks --limit 5        at most 5 frames a thread\n\
+           stacks --raw            module + offset instead of names: nothing is looked up\n\n\
+           Each header says how the thread was captured: proc (read while it was blocked, not touched),\n\
+           ptrace (stopped for microseconds), signal (only where ptrace is refused), or none.\n\
+           A stack that did not reach the thread's first frame ends with a line that says why.",
+    start: |arguments| Ok(Box::new(Stacks::new(arguments)?)),
+};
+
+/// Threads captured in one step.
+const BATCH: usize = 64;
+/// Text written in one step.
+const PIECE: usize = 64 << 10;
+
+struct Stacks {
+    which: Option<String>,
+    group: bool,
+    style: Style,
+    limit: Option<u32>,
+    stage: Stage,
+    began: Instant,
+}
+
+/// How far it has come.
+enum Stage {
+    Listing,
+    Capturing { tids: std::vec::IntoIter<i32>, outcomes: Vec<Outcome>, frames: usize, cut: usize },
+    Writing { groups: std::vec::IntoIter<Vec<Outcome>>, text: Text, tally: Tally },
+}
+
+/// What the last line counts.
+#[derive(Default)]
+struct Tally {
+    threads: usize,
+    by_proc: usize,
+    by_ptrace: usize,
+    by_signal: usize,
+    truncated: usize,
+    exited: usize,
+    cut: usize,
+}
+
+impl Stacks {
+    fn new(words: &[String]) -> Result<Self, String> {
+        let arguments = Arguments::parse(words, &["--group", "--raw"], &["--limit"])?;
+        if arguments.rest.len() > 1 {
+            return Err("takes one thread id or glob".to_owned());
+        }
+        Ok(Self {
+            which: arguments.rest.first().map(|which| (*which).to_owned()),
+            group: arguments.has("--group"),
+            style: if arguments.has("--raw") { Style::Raw } else { Style::Named },
+            limit: arguments.number("--limit", 1)?,
+            stage: Stage::Listing,
+            began: Instant::now(),
+        })
+    }
+
+    fn list(&mut self, world: &mut World) -> Result<Stage, String> {
+        self.began = Instant::now();
+        world.look()?;
+        let mut tids =
+            procfs::thread_ids().map_err(|error| format!("cannot list /proc/self/task: {}", error.desc()))?;
+        if let Some(which) = &self.which {
+            tids.retain(|tid| threads::selects(which, *tid, &crate::inspect::threads::name(*tid)));
+            if tids.is_empty() {
+                return Err(format!("no thread matches {which:?}"));
+            }
+        }
+        let cut = tids.len().saturating_sub(world.manhole.config.max_threads);
+        tids.truncate(world.manhole.config.max_threads);
+        Ok(Stage::Capturing { outcomes: Vec::with_capacity(tids.len()), tids: tids.into_iter(), frames: 0, cut })
+    }
+}
+
+impl Job for Stacks {
+    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+        match &mut self.stage {
+            Stage::Listing => match self.list(world) {
+                Ok(stage) => self.stage = stage,
+                Err(error) => return fail(out, &error),
+            },
+            Stage::Capturing { tids, outcomes, frames, cut } => {
+                let mut limits = world.manhole.config.limits;
+                limits.frames = self.limit.map_or(limits.frames, |limit| limit.min(limits.frames));
+                limits.total_frames = limits.total_frames.saturating_sub(*frames);
+                let batch: Vec<i32> = tids.by_ref().take(BATCH).collect();
+                let before = outcomes.len();
+                capture(world, &batch, &limits, outcomes);
+                *frames += outcomes.iter().skip(before).map(frames_of).sum::<usize>();
+                if tids.len() > 0 {
+                    return Step::More;
+                }
+                let outcomes = std::mem::take(outcomes);
+                let tally = Tally::count(&outcomes, *cut);
+                if self.style == Style::Named {
+                    name(world, &outcomes);
+                }
+                let groups =
+                    if self.group { group(outcomes) } else { outcomes.into_iter().map(|one| vec![one]).collect() };
+                self.stage = Stage::Writing { groups: groups.into_iter(), text: Text::new(self.style), tally };
+            }
+            Stage::Writing { groups, text, tally } => {
+                while out.len() < PIECE {
+                    match groups.next() {
+                        Some(group) => text.write(&group, world, out),
+                        None => {
+                            out.extend_from_slice(tally.line(self.began.elapsed()).as_bytes());
+                            return Step::Done(Status::Success);
+                        }
+                    }
+                }
+            }
+        }
+        Step::More
+    }
+}
+
+fn frames_of(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Captured(stack) => stack.frames.len(),
+        Outcome::Exited(_) => 0,
+    }
+}
+
+fn capture(world: &mut World, tids: &[i32], limits: &Limits, outcomes: &mut Vec<Outcome>) {
+    // The thread that runs this cannot look at itself from outside; it says so in its place.
+    let others: Vec<i32> = tids.iter().copied().filter(|tid| *tid != world.own_tid).collect();
+    world.capture.capture(&world.modules, &mut world.unwinder, &others, limits, &mut |outcome| outcomes.push(outcome));
+    if tids.contains(&world.own_tid) {
+        outcomes.push(Outcome::Captured(ThreadStack {
+            tid: world.own_tid,
+            name: b"Manhole".to_vec(),
+            state: b'R',
+            call: None,
+            method: Some(Method::Own),
+            frames: Vec::new(),
+            ending: Ending::FirstFrame,
+        }));
+    }
+}
+
+/// Names every distinct address of the dump, in one go.
+fn name(world: &mut World, outcomes: &[Outcome]) {
+    let mut addresses: Vec<u64> = outcomes
+        .iter()
+        .flat_map(|outcome| match outcome {
+            Outcome::Captured(stack) => stack.frames.as_slice(),
+            Outcome::Exited(_) => &[],
+        })
+        .map(Frame::lookup_address)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    world.symbolizer.resolve(&world.modules, &addresses);
+}
+
+/// Threads with equal frames and ending together, the largest group first.
+fn group(outcomes: Vec<Outcome>) -> Vec<Vec<Outcome>> {
+    let mut groups: Vec<Vec<Outcome>> = Vec::new();
+    let mut known: FxHashMap<Vec<u64>, usize> = FxHashMap::default();
+    for outcome in outcomes {
+        let key = match &outcome {
+            Outcome::Captured(stack) if stack.method != Some(Method::Own) => {
+                let whole = u64::from(stack.ending == Ending::FirstFrame);
+                stack.frames.iter().map(|frame| frame.pc).chain([whole]).collect()
+            }
+            _ => Vec::new(),
+        };
+        match known.get(&key).and_then(|index| groups.get_mut(*index)) {
+            Some(group) if !key.is_empty() => group.push(outcome),
+            _ => {
+                known.insert(key, groups.len());
+                groups.push(vec![outcome]);
+            }
+        }
+    }
+    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+    groups
+}
+
+impl Tally {
+    fn count(outcomes: &[Outcome], cut: usize) -> Self {
+        let mut tally = Self { cut, ..Self::default() };
+        for outcome in outcomes {
+            let Outcome::Captured(stack) = outcome else {
+                tally.exited += 1;
+                continue;
+            };
+            tally.threads += 1;
+            match stack.method {
+                Some(Method::Proc) => tally.by_proc += 1,
+                Some(Method::Ptrace) => tally.by_ptrace += 1,
+                Some(Method::Signal) => tally.by_signal += 1,
+                Some(Method::Own) | None => {}
+            }
+            tally.truncated += usize::from(stack.ending != Ending::FirstFrame);
+        }
+        tally
+    }
+
+    fn line(&self, took: Duration) -> String {
+        let mut line = format!("{} threads", self.threads);
+        for (count, word) in [
+            (self.by_proc, "by proc"),
+            (self.by_ptrace, "by ptrace"),
+            (self.by_signal, "by signal"),
+            (self.truncated, "truncated"),
+            (self.exited, "exited meanwhile"),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {word}"));
+            }
+        }
+        if self.cut > 0 {
+            line.push_str(&format!("; {} more were not captured (option max_threads)", self.cut));
+        }
+        line.push_str(&format!("; {:.1} ms\n", took.as_secs_f64() * 1e3));
+        line
+    }
+}

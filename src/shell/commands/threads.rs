@@ -1,0 +1,79 @@
+//! `threads`: who there is and what each does now.
+
+#![forbid(unsafe_code)]
+
+use super::fail;
+use crate::config::glob;
+use crate::inspect::strings::Escaped;
+use crate::inspect::{syscalls, threads};
+use crate::protocol::Status;
+use crate::shell::{Command, Job, Step, World};
+use crate::sys::memory::Live;
+use crate::sys::procfs;
+
+pub const COMMAND: Command = Command {
+    name: "threads",
+    synopsis: "[TID|NAME-GLOB]",
+    summary: "List the threads: name, state, CPU time, the system call each sits in with its arguments.",
+    help: "threads\nthreads 'io_thd_*'\n\nUser and system time are in seconds. A running thread has no system call to show.",
+    start: |arguments| match arguments {
+        [] => Ok(Box::new(List { which: None, rest: None, shown: 0 })),
+        [which] => Ok(Box::new(List { which: Some(which.clone()), rest: None, shown: 0 })),
+        _ => Err("takes one thread id or glob".to_owned()),
+    },
+};
+
+/// Threads a step.
+const BATCH: usize = 32;
+
+struct List {
+    which: Option<String>,
+    rest: Option<std::vec::IntoIter<i32>>,
+    shown: usize,
+}
+
+impl Job for List {
+    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+        let Some(rest) = &mut self.rest else {
+            match procfs::thread_ids() {
+                Ok(ids) => self.rest = Some(ids.into_iter()),
+                Err(error) => return fail(out, &format!("cannot list /proc/self/task: {}", error.desc())),
+            }
+            out.extend_from_slice(b"    TID NAME            STATE                   USER     SYSTEM  SYSTEM CALL\n");
+            return Step::More;
+        };
+        for tid in rest.by_ref().take(BATCH) {
+            // One that exits now is no thread any more.
+            let Ok(facts) = threads::facts(tid) else { continue };
+            if self.which.as_ref().is_some_and(|which| !selects(which, tid, &facts.name)) {
+                continue;
+            }
+            self.shown += 1;
+            let call = match &facts.call {
+                Some(call) if tid != world.own_tid => syscalls::full(call, &Live).to_string(),
+                _ if tid == world.own_tid => "(this is the manhole's own thread)".to_owned(),
+                _ => "-".to_owned(),
+            };
+            let line = format!(
+                "{tid:>7} {:<15} {:<19} {:>8.3} {:>10.3}  {call}\n",
+                Escaped(&facts.name).to_string(),
+                threads::state_word(facts.state),
+                facts.user.as_secs_f64(),
+                facts.system.as_secs_f64(),
+            );
+            out.extend_from_slice(line.as_bytes());
+        }
+        if rest.len() > 0 {
+            return Step::More;
+        }
+        match &self.which {
+            Some(which) if self.shown == 0 => fail(out, &format!("no thread matches {which:?}")),
+            _ => Step::Done(Status::Success),
+        }
+    }
+}
+
+/// Whether a thread is meant by `which`: its id, or a glob on its name.
+pub fn selects(which: &str, tid: i32, name: &[u8]) -> bool {
+    which.parse() == Ok(tid) || glob::matches(which.as_bytes(), name)
+}

@@ -1,0 +1,169 @@
+//! Stacks as text: python-manhole's header, gdb's frames.
+//!
+//! Context: the observer. A thousand threads share most of their frames, so the text of a frame is
+//! made once a dump and copied afterwards.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+
+use rustc_hash::FxHashMap;
+
+use super::World;
+use crate::inspect::strings::Escaped;
+use crate::inspect::{syscalls, threads};
+use crate::stack::modules::Module;
+use crate::stack::symbols::SourceFrame;
+use crate::stack::{Ending, Frame, FrameSource, Method, Outcome, ThreadStack};
+use crate::sys::process;
+
+/// How frames are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Function, file and line.
+    Named,
+    /// Module and offset.
+    Raw,
+}
+
+/// Writes stacks and keeps the text of frames.
+pub struct Text {
+    style: Style,
+    pid: i32,
+    /// The text of each address so far, a line per (possibly inlined) function.
+    known: FxHashMap<(u64, FrameSource), Vec<Box<[u8]>>>,
+}
+
+impl Text {
+    /// Nothing known yet.
+    pub fn new(style: Style) -> Self {
+        Self { style, pid: process::pid(), known: FxHashMap::default() }
+    }
+
+    /// Writes one group of threads with equal stacks: a header, the frames, an empty line.
+    pub fn write(&mut self, group: &[Outcome], world: &World, out: &mut Vec<u8>) {
+        // Writing into a Vec cannot fail, here and below.
+        match group {
+            [] => {}
+            [Outcome::Exited(tid)] => {
+                let _ = writeln!(
+                    out,
+                    "######### ProcessID={}, ThreadID={tid}, exited during the dump #########\n",
+                    self.pid
+                );
+            }
+            [Outcome::Captured(stack)] => {
+                self.header(stack, out);
+                self.frames(stack, world, out);
+            }
+            [first, ..] => {
+                let _ = write!(out, "######### ProcessID={}, {} threads", self.pid, group.len());
+                for outcome in group {
+                    if let Outcome::Captured(stack) = outcome {
+                        let _ = write!(out, ", ThreadID={} \"{}\"", stack.tid, Escaped(&stack.name));
+                    }
+                }
+                out.extend_from_slice(b" #########\n");
+                if let Outcome::Captured(stack) = first {
+                    self.frames(stack, world, out);
+                }
+            }
+        }
+    }
+
+    fn header(&self, stack: &ThreadStack, out: &mut Vec<u8>) {
+        let _ = write!(
+            out,
+            "######### ProcessID={}, ThreadID={}, name=\"{}\", state={}, syscall=",
+            self.pid,
+            stack.tid,
+            Escaped(&stack.name),
+            threads::state_word(stack.state),
+        );
+        let _ = match &stack.call {
+            Some(call) => write!(out, "{}", syscalls::brief(call)),
+            None => write!(out, "none"),
+        };
+        let _ = writeln!(out, ", capture={} #########", stack.method.map_or("none", Method::name));
+    }
+
+    fn frames(&mut self, stack: &ThreadStack, world: &World, out: &mut Vec<u8>) {
+        if stack.method == Some(Method::Own) {
+            out.extend_from_slice(b"skipped: the manhole's own thread, which writes this\n\n");
+            return;
+        }
+        let mut number = 0;
+        for frame in &stack.frames {
+            let style = self.style;
+            let lines = self.known.entry((frame.pc, frame.source)).or_insert_with(|| describe(frame, style, world));
+            for line in lines {
+                let _ = write!(out, "#{number:<3}");
+                out.extend_from_slice(line);
+                number += 1;
+            }
+        }
+        if let Ending::Truncated(reason) = stack.ending {
+            let _ = writeln!(out, "truncated: {reason}");
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The lines of one frame, without their number.
+fn describe(frame: &Frame, style: Style, world: &World) -> Vec<Box<[u8]>> {
+    let module = world.modules.find(frame.pc.saturating_sub(1)).map(|module| &**module);
+    let nothing = [SourceFrame::default()];
+    let functions = match style {
+        Style::Raw => &nothing,
+        Style::Named => match world.symbolizer.lookup(&world.modules, frame.lookup_address()) {
+            [] => &nothing,
+            found => found,
+        },
+    };
+    let mut lines = Vec::new();
+    for function in functions {
+        let mut line = Vec::new();
+        let _ = write!(line, "{:#018x} ", frame.pc);
+        match (style, module) {
+            (Style::Raw, Some(module)) => {
+                let offset = frame.pc.wrapping_sub(module.bias);
+                let _ = write!(line, "{}+{offset:#x}", Escaped(base_name(module)));
+            }
+            (Style::Raw, None) => line.extend_from_slice(b"(no module)"),
+            (Style::Named, _) => {
+                named(function, &mut line);
+                let _ = match module {
+                    Some(module) => write!(line, " ({})", Escaped(base_name(module))),
+                    None if function.function.is_some() => write!(line, " (perf map)"),
+                    None => write!(line, " (no module)"),
+                };
+            }
+        }
+        if frame.source == FrameSource::FramePointer {
+            line.extend_from_slice(b" [frame pointer]");
+        }
+        line.push(b'\n');
+        lines.push(line.into_boxed_slice());
+    }
+    lines
+}
+
+fn named(function: &SourceFrame, line: &mut Vec<u8>) {
+    line.extend_from_slice(b"in ");
+    let _ = match &function.function {
+        Some(name) => write!(line, "{}", Escaped(name.as_bytes())),
+        None => write!(line, "??"),
+    };
+    if function.inlined {
+        line.extend_from_slice(b" (inlined)");
+    } else if let Some(offset) = function.offset {
+        let _ = write!(line, "+{offset:#x}");
+    }
+    if let Some(file) = &function.file {
+        let _ = write!(line, " at {}:{}", Escaped(file.as_bytes()), function.line);
+    }
+}
+
+fn base_name(module: &Module) -> &[u8] {
+    module.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}

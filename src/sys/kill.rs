@@ -1,0 +1,21 @@
+//! Sending a signal to another process by its number, real-time signals included (`nix` has no name
+//! for those).
+//!
+//! Context: the client. Nothing in the library sends a signal to a process.
+
+use std::ops::RangeInclusive;
+
+use super::{Errno, Result, raw};
+
+/// `kill(2)` for one process: process groups (0 and below) are refused.
+pub fn kill(pid: u32, signal: i32) -> Result<()> {
+    let pid = usize::try_from(pid).ok().filter(|&pid| pid > 0 && pid <= i32::MAX as usize).ok_or(Errno::ESRCH)?;
+    // SAFETY: kill touches no memory of ours.
+    unsafe { raw::syscall6(libc::SYS_kill, [pid, signal as usize, 0, 0, 0, 0])? };
+    Ok(())
+}
+
+/// The numbers that libc leaves to applications (`SIGRTMIN` to `SIGRTMAX`; it keeps the first ones).
+pub fn real_time_signals() -> RangeInclusive<i32> {
+    libc::SIGRTMIN()..=libc::SIGRTMAX()
+}

@@ -1,0 +1,126 @@
+//! This process as the kernel sees it: ids, clocks, auxiliary vector, and the fields of `/proc/self/status`.
+//!
+//! Context: any, signal handlers included: raw system calls and fixed buffers, no allocation, no
+//! lock; only [`auxiliary`] goes through libc, and that reads memory which the loader never changes.
+
+use std::ffi::CStr;
+use std::time::Duration;
+
+use super::{Errno, Result, procfs, raw};
+
+/// The value of entry `kind` (`AT_*`) of the auxiliary vector, 0 when there is none (man 3 getauxval).
+pub fn auxiliary(kind: libc::c_ulong) -> u64 {
+    // SAFETY: getauxval reads the vector that the loader kept, and takes no lock.
+    unsafe { libc::getauxval(kind) }
+}
+
+/// Runs with more privilege than its caller (setuid, setgid, file capabilities): `AT_SECURE`.
+pub fn is_secure() -> bool {
+    auxiliary(libc::AT_SECURE) != 0
+}
+
+/// How many clock ticks `/proc` counts for a second (`AT_CLKTCK`).
+pub fn ticks_per_second() -> u64 {
+    match auxiliary(libc::AT_CLKTCK) {
+        0 => 100,
+        ticks => ticks,
+    }
+}
+
+/// The process id, in the process's own namespace.
+pub fn pid() -> i32 {
+    id(libc::SYS_getpid)
+}
+
+/// The calling thread's id, in the process's own namespace.
+pub fn tid() -> i32 {
+    id(libc::SYS_gettid)
+}
+
+/// The effective user id of the calling thread.
+pub fn effective_uid() -> u32 {
+    id(libc::SYS_geteuid) as u32
+}
+
+fn id(number: libc::c_long) -> i32 {
+    // SAFETY: the get*id calls touch no memory and never fail.
+    unsafe { raw::syscall6(number, [0; 6]) }.unwrap_or_default() as i32
+}
+
+/// What clock `clock` (`CLOCK_*`) shows now.
+pub fn now(clock: i32) -> Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let arguments = [clock as usize, &raw mut time as usize, 0, 0, 0, 0];
+    // SAFETY: the kernel writes one timespec, into `time`.
+    unsafe { raw::syscall6(libc::SYS_clock_gettime, arguments)? };
+    let seconds = u64::try_from(time.tv_sec).map_err(|_| Errno::EINVAL)?;
+    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()))
+}
+
+/// The CPU time that thread `tid` of this process has used, exact to the nanosecond. `tid` is the one
+/// of the process's own namespace: see [`proc_pid`].
+pub fn thread_cpu_time(tid: i32) -> Result<Duration> {
+    // CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED (include/linux/posix-timers.h).
+    now((!tid << 3) | 6)
+}
+
+/// Room enough for `/proc/PID/status`, which has some 1,500 bytes.
+pub const STATUS_BYTES: usize = 4096;
+
+/// The value of field `name` of a `/proc/PID/status` text, without the blanks around it (man 5 proc_pid_status).
+pub fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    status
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| Some(line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?.trim_ascii()))
+}
+
+/// The first number of field `name` of the status file at `path`.
+fn status_number(path: &CStr, name: &str) -> Option<i64> {
+    let mut buffer = [0; STATUS_BYTES];
+    let status = procfs::read_small(libc::AT_FDCWD, path, &mut buffer).ok()?;
+    let first = status_field(status, name)?.split(u8::is_ascii_whitespace).next()?;
+    std::str::from_utf8(first).ok()?.parse().ok()
+}
+
+/// The calling thread's seccomp mode: 0 none, 1 strict, 2 filter; `None` when the kernel does not say.
+/// `prctl(PR_GET_SECCOMP)` would kill a thread in strict mode, and a filter may forbid it.
+pub fn seccomp_mode() -> Option<u8> {
+    u8::try_from(status_number(c"/proc/thread-self/status", "Seccomp")?).ok()
+}
+
+/// The process id as `/proc` shows it. It differs from [`pid`] when `/proc` was mounted in another pid
+/// namespace; then the thread ids of `/proc/self/task` are none for a system call to use.
+pub fn proc_pid() -> Option<i32> {
+    i32::try_from(status_number(c"/proc/self/status", "NSpid")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_libc() {
+        assert_eq!(pid(), std::process::id() as i32);
+        assert_eq!(tid(), nix::unistd::gettid().as_raw());
+        assert_eq!(effective_uid(), nix::unistd::geteuid().as_raw());
+        assert!(!is_secure());
+        assert_eq!(ticks_per_second(), 100);
+        assert_eq!(proc_pid(), Some(pid()));
+        assert_eq!(seccomp_mode(), Some(0));
+    }
+
+    #[test]
+    fn clocks_advance() {
+        let (before, cpu) = (now(libc::CLOCK_MONOTONIC).unwrap(), thread_cpu_time(tid()).unwrap());
+        while thread_cpu_time(tid()).unwrap() < cpu + Duration::from_millis(2) {}
+        assert!(now(libc::CLOCK_MONOTONIC).unwrap() >= before + Duration::from_millis(2));
+        assert_eq!(thread_cpu_time(1 << 28), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn finds_whole_field_names_only() {
+        let status = b"Name:\tSeccomp:\nSeccomp_filters:\t7\nSeccomp:\t2\n";
+        assert_eq!(status_field(status, "Seccomp"), Some(&b"2"[..]));
+        assert_eq!(status_field(status, "Absent"), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! Threads of our own.
+//!
+//! Context: the constructor and fork handlers create them (`pthread_create` calls the application's
+//! `malloc` for the thread's TLS vector, but for a forked child, where glibc reuses the stack and the
+//! vector of the parent's thread); the threads themselves use the rest.
+
+use super::{Errno, Result, raw};
+
+/// Names the calling thread, as `/proc/self/task/TID/comm` shows it.
+pub fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: PR_SET_NAME reads at most 16 bytes of a NUL-terminated string.
+    let _ = unsafe { raw::syscall6(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0, 0]) };
+}
+
+/// Starts a detached thread with the signals of `mask` blocked (bit n - 1 for signal n). The mask is
+/// set by `pthread_sigmask`, which leaves glibc's internal signals open: its `setuid` must reach us.
+pub fn spawn(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void, stack: usize, mask: u64) -> Result<()> {
+    let mut wanted = empty_set();
+    for signal in 1..=64 {
+        if mask >> (signal - 1) & 1 == 1 {
+            // SAFETY: `wanted` is an initialised set; glibc refuses its internal signals, which is meant.
+            unsafe { libc::sigaddset(&mut wanted, signal) };
+        }
+    }
+    let mut before = empty_set();
+    // SAFETY: both sets are valid for the call.
+    check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &wanted, &mut before) })?;
+    let started = create(body, stack);
+    // SAFETY: `before` was filled in above.
+    check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) })?;
+    started
+}
+
+fn empty_set() -> libc::sigset_t {
+    // SAFETY: sigset_t is an array of integers, for which zero is a value: the empty set.
+    unsafe { std::mem::zeroed() }
+}
+
+fn create(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void, stack: usize) -> Result<()> {
+    let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let attributes = attributes.as_mut_ptr();
+    // SAFETY: `attributes` has room for the object that this initialises.
+    check(unsafe { libc::pthread_attr_init(attributes) })?;
+    // SAFETY: initialised above.
+    unsafe { libc::pthread_attr_setstacksize(attributes, stack) };
+    // SAFETY: initialised above.
+    unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
+    let mut thread = 0;
+    // SAFETY: `body` is a plain function that takes no notice of its argument.
+    let error = unsafe { libc::pthread_create(&mut thread, attributes, body, std::ptr::null_mut()) };
+    // SAFETY: initialised above, not used again.
+    unsafe { libc::pthread_attr_destroy(attributes) };
+    check(error)
+}
+
+fn check(error: libc::c_int) -> Result<()> {
+    if error == 0 { Ok(()) } else { Err(Errno::from_raw(error)) }
+}
