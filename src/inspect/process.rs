@@ -45,9 +45,9 @@ impl ProcessFacts {
     }
 
     /// All names that the program goes by: its file's, its first thread's, and the one it was called by.
-    pub fn names(&self) -> Vec<Vec<u8>> {
+    pub fn names(&self) -> [Vec<u8>; 3] {
         let called = self.argv0.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        vec![self.program.clone(), self.comm.clone(), called.to_vec()]
+        [self.program.clone(), self.comm.clone(), called.to_vec()]
     }
 
     /// How long the process has run, to a clock tick.
