@@ -128,12 +128,13 @@ fn install(config: Config) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// The name that the program was called by, as `ps` shows it; that of its file when it was called by none.
+/// The name that the program was called by; that of its file when it was called by none.
 fn program_name() -> String {
-    let facts = ProcessFacts::read();
-    let [file, _, called] = facts.names();
-    let called = called.strip_prefix(b"-").map_or(called.clone(), <[u8]>::to_vec);
-    String::from_utf8_lossy(if called.is_empty() { &file } else { &called }).into_owned()
+    let called = startup::called_name();
+    match called.strip_prefix('-').unwrap_or(&called) {
+        "" => String::from_utf8_lossy(&ProcessFacts::read().program).into_owned(),
+        name => name.to_owned(),
+    }
 }
 
 fn start_observer(manhole: &Manhole) -> Result<(), Errno> {
