@@ -23,7 +23,7 @@ pub fn is_shared_object() -> bool {
     let own_table = headers.iter().find(|header| header.p_type == libc::PT_PHDR).map_or(0, |header| header.p_vaddr);
     // An executable that is not position-independent has its table where it says; others have a bias.
     let bias = if own_table == 0 { 0 } else { (headers.as_ptr() as u64).wrapping_sub(own_table) };
-    let own = is_shared_object as fn() -> bool as u64;
+    let own = is_shared_object as fn() -> bool as usize as u64;
     !headers.iter().filter(|header| header.p_type == libc::PT_LOAD).any(|header| {
         let start = header.p_vaddr.wrapping_add(bias);
         (start..start.wrapping_add(header.p_memsz)).contains(&own)
