@@ -9,6 +9,7 @@ pub mod futex;
 pub mod memory;
 pub mod procfs;
 pub mod raw;
+pub mod stat;
 
 pub use nix::errno::Errno;
 
