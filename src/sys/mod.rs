@@ -23,6 +23,7 @@ pub mod sibling;
 pub mod signal;
 pub mod socket;
 pub mod startup;
+pub mod stat;
 pub mod thread;
 
 pub use nix::errno::Errno;
