@@ -95,7 +95,11 @@ impl Store {
         self.expressions.clear();
     }
 
-    fn keep(&mut self, section: &EhFrame<Bytes<'_>>, expression: gimli::UnwindExpression<usize>) -> Result<Slice, Damaged> {
+    fn keep(
+        &mut self,
+        section: &EhFrame<Bytes<'_>>,
+        expression: gimli::UnwindExpression<usize>,
+    ) -> Result<Slice, Damaged> {
         let bytes = expression.get(section).map_err(|_| Damaged)?.0.slice();
         if bytes.len() > MAX_EXPRESSION {
             return Err(Damaged);
@@ -136,7 +140,8 @@ pub(super) fn fde<'a>(
     bases: &BaseAddresses,
     offset: usize,
 ) -> gimli::Result<FrameDescriptionEntry<Bytes<'a>>> {
-    section.fde_from_offset(bases, EhFrameOffset(offset), |section, bases, offset| section.cie_from_offset(bases, offset))
+    section
+        .fde_from_offset(bases, EhFrameOffset(offset), |section, bases, offset| section.cie_from_offset(bases, offset))
 }
 
 /// Compiles the row for `address`; `None` when the FDE does not cover it.
@@ -167,7 +172,9 @@ pub(super) fn compile<A: Arch>(
     let mut found = false;
     while let Some(current) = table.next_row().map_err(|_| Damaged)? {
         row.pushes_arguments |= current.saved_args_size() != 0;
-        if row.frame_set == 0 && matches!(current.cfa(), CfaRule::RegisterAndOffset { register, .. } if register.0 == A::FP) {
+        if row.frame_set == 0
+            && matches!(current.cfa(), CfaRule::RegisterAndOffset { register, .. } if register.0 == A::FP)
+        {
             row.frame_set = current.start_address().wrapping_sub(start) as u32;
         }
         if current.contains(address) && !found {
