@@ -29,8 +29,12 @@ pub struct Mapping<'a> {
 const BUFFER: usize = 4 * 4096 + 256;
 
 /// Calls `each` for every mapping of this process, ascending by address.
-pub fn for_each(mut each: impl FnMut(&Mapping<'_>)) -> Result<()> {
-    let file = File::open(c"/proc/thread-self/maps")?;
+pub fn for_each(each: impl FnMut(&Mapping<'_>)) -> Result<()> {
+    read(&File::open(c"/proc/self/maps")?, each)
+}
+
+/// Calls `each` for every line of a `maps` file.
+pub fn read(file: &File, mut each: impl FnMut(&Mapping<'_>)) -> Result<()> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(BUFFER).map_err(|_| Errno::ENOMEM)?;
     buffer.resize(BUFFER, 0);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys::memory::Memory;
+use crate::sys::procfs::File;
 
 /// One loaded object: the executable, a shared library, the vdso.
 #[derive(Debug, Default)]
@@ -87,7 +88,12 @@ impl Modules {
 
     /// Looks again at `/proc/self/maps`. Modules that did not change stay the same `Arc`.
     pub fn refresh(&mut self, memory: &impl Memory) -> crate::sys::Result<()> {
-        let survey = survey::Survey::take()?;
+        self.read(&File::open(c"/proc/self/maps")?, memory)
+    }
+
+    /// Looks at the `maps` file of the process whose memory is `memory`.
+    pub(crate) fn read(&mut self, maps: &File, memory: &impl Memory) -> crate::sys::Result<()> {
+        let survey = survey::Survey::take(maps)?;
         let (modules, ranges) = survey.modules(memory, &self.modules);
         // Both lists ascend by address, and an unchanged module is the same allocation.
         let mut new = modules.iter();

@@ -10,6 +10,7 @@ use super::Module;
 use super::elf::Image;
 use super::maps::{self, Mapping};
 use crate::sys::memory::Memory;
+use crate::sys::procfs::File;
 
 /// Lines that are searched for an executable one before a file's first page counts as data.
 const RUN: usize = 64;
@@ -40,10 +41,10 @@ pub(super) struct Survey {
 pub(super) type Found = (Vec<Arc<Module>>, Vec<(u64, u64, usize)>);
 
 impl Survey {
-    /// Reads the mappings.
-    pub(super) fn take() -> crate::sys::Result<Self> {
+    /// Reads the mappings from a `maps` file.
+    pub(super) fn take(maps: &File) -> crate::sys::Result<Self> {
         let mut survey = Self { lines: Vec::new(), paths: Vec::new(), executable: Vec::new() };
-        maps::for_each(|mapping| survey.add(mapping))?;
+        maps::read(maps, |mapping| survey.add(mapping))?;
         Ok(survey)
     }
 
