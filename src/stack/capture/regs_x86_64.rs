@@ -3,7 +3,7 @@
 //! Context: observer, ptrace helper and signal handler; pure functions but for [`own`]. Always
 //! compiled; on another architecture [`super::super::Registers`] ignores the numbers it has not.
 
-use super::super::{Call, Registers, arch::x86_64};
+use super::super::{Call, Registers};
 use super::restart::Rule;
 
 /// A call that failed with EINTR can be made to run again here: see [`restart`].
@@ -31,7 +31,7 @@ const ORIG_RAX: usize = 15;
 const RIP: usize = 16;
 const RSP: usize = 19;
 /// `user_regs_struct` in the order of DWARF numbers: rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 … r15, rip.
-const DWARF_ORDER: [usize; x86_64::REGISTERS] = [10, 12, 11, 5, 13, 14, 4, RSP, 9, 8, 7, 6, 3, 2, 1, 0, RIP];
+const DWARF_ORDER: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, RSP, 9, 8, 7, 6, 3, 2, 1, 0, RIP];
 /// And the argument registers of a call: rdi, rsi, rdx, r10, r8, r9.
 const ARGUMENTS: [usize; 6] = [14, 13, 12, 7, 9, 8];
 
@@ -92,7 +92,7 @@ pub const CONTEXT_WORDS: usize = 17;
 const CONTEXT_RAX: usize = 13;
 const CONTEXT_RSP: usize = 15;
 const CONTEXT_RIP: usize = 16;
-const CONTEXT_DWARF_ORDER: [usize; x86_64::REGISTERS] =
+const CONTEXT_DWARF_ORDER: [usize; 17] =
     [CONTEXT_RAX, 12, 14, 11, 9, 8, 10, CONTEXT_RSP, 0, 1, 2, 3, 4, 5, 6, 7, CONTEXT_RIP];
 
 /// All registers of an interrupted thread.
