@@ -126,11 +126,12 @@ impl Gaze {
         Ok(Glance::Blocked(Blocked { call, sp, pc, file, schedstat, tid, ran, text, length }))
     }
 
-    /// The signals that the thread blocks.
-    pub fn blocked_signals(&self, tid: i32) -> Result<u64> {
+    /// The signals that the thread blocks, and those pending for it alone.
+    pub fn signals(&self, tid: i32) -> Result<(u64, u64)> {
         let mut buffer = [0; 4096];
         let text = read_small(self.folder.raw(), path(tid, "status").as_c_str(), &mut buffer)?;
-        status_field(text, b"SigBlk:").and_then(|value| hexadecimal(value)).ok_or(Errno::EIO)
+        let field = |name| status_field(text, name).and_then(hexadecimal).ok_or(Errno::EIO);
+        Ok((field(b"SigBlk:")?, field(b"SigPnd:")?))
     }
 }
 

@@ -307,7 +307,12 @@ impl Dump<'_> {
             let snapshot = if method == Method::Ptrace {
                 self.tracer.snapshot(tid, want, &mut self.copies, &mut self.dumpable, &mut self.patience)
             } else {
-                signal::snapshot(tid, want, &mut self.copies, &mut self.patience)
+                let gaze = self.gaze.as_ref().ok();
+                let is_pending = |tid| {
+                    let signals = gaze.and_then(|gaze| gaze.signals(tid).ok());
+                    signals.is_some_and(|(_, pending)| pending & signal::MASK != 0)
+                };
+                signal::snapshot(tid, want, &mut self.copies, &mut self.patience, &is_pending)
             };
             let snapshot = match (snapshot, found) {
                 (Ok(snapshot), _) => snapshot,
@@ -340,8 +345,8 @@ impl Dump<'_> {
     /// Step 4; `Err(None)` when the thread exited meanwhile.
     fn interrupted(&mut self, tid: i32) -> Result<Found, Option<Reason>> {
         let gaze = self.gaze.as_ref().map_err(|&errno| Some(Reason::Refused(errno as i32)))?;
-        match gaze.blocked_signals(tid) {
-            Ok(mask) if mask & signal::MASK == 0 => {}
+        match gaze.signals(tid) {
+            Ok((blocked, _)) if blocked & signal::MASK == 0 => {}
             Ok(_) => return Err(Some(Reason::SignalBlocked)),
             Err(errno) => return Err(Some(Reason::Refused(errno as i32))),
         }
@@ -412,3 +417,6 @@ fn larger(want: Want, snapshot: &Snapshot, address: u64, limits: &Limits) -> Opt
     // Another stack, such as the one that a handler on its alternate stack has interrupted.
     want.extra.is_none().then_some(Want { extra: Some(address.saturating_sub(512)), ..want })
 }
+
+#[cfg(test)]
+mod tests;

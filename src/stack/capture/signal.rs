@@ -14,6 +14,9 @@
 //! it puts the old disposition back itself when the last one has come; so none of ours ever reaches the
 //! application's handler. A disposition that the application changed meanwhile is left as it is.
 //!
+//! The kernel keeps one pending SIGURG a thread: one that the application sends to the very thread in the
+//! microseconds until ours is taken is merged with it, as it would be with another of its own.
+//!
 //! The state is one static, since a handler can reach nothing else. A forked child finds a copy, which
 //! it discards at its first use.
 
@@ -31,8 +34,8 @@ const SIGNAL: i32 = libc::SIGURG;
 pub const MASK: u64 = 1 << (SIGNAL - 1);
 /// The upper half of the value of our signals; the lower is the number of the request.
 const MARK: u64 = 0x6d61_6e68;
-/// Signals sent and not taken, at most; beyond that there is something wrong with this process.
-const PENDING: u32 = 16;
+/// Signals on their way, at most; beyond that there is something wrong with this process.
+const PENDING: usize = 16;
 
 /// The stages of a request, in the lower two bits of [`State::stage`]; above them is its number.
 const CLOSED: u32 = 0;
@@ -50,8 +53,8 @@ struct State {
     extra_size: AtomicUsize,
     words: [AtomicU64; native::CONTEXT_WORDS],
     copied: [AtomicUsize; 2],
-    /// Signals of ours on their way.
-    pending: AtomicU32,
+    /// Signals of ours on their way: request number (0: none) and thread.
+    pending: [(AtomicU32, AtomicI32); PENDING],
     /// The last of them puts the old disposition back.
     left_to_handler: AtomicBool,
     /// The process that this state belongs to.
@@ -69,7 +72,7 @@ static STATE: State = State {
     extra_size: AtomicUsize::new(0),
     words: [const { AtomicU64::new(0) }; native::CONTEXT_WORDS],
     copied: [const { AtomicUsize::new(0) }; 2],
-    pending: AtomicU32::new(0),
+    pending: [const { (AtomicU32::new(0), AtomicI32::new(0)) }; PENDING],
     left_to_handler: AtomicBool::new(false),
     owner: AtomicI32::new(0),
     old: [const { AtomicU64::new(0) }; 4],
@@ -88,12 +91,48 @@ impl State {
         }
     }
 
+    /// Notes that request `number` is on its way to `tid`; false when too many are.
+    fn expect(&self, number: u32, tid: i32) -> bool {
+        for (pending, thread) in &self.pending {
+            if pending.load(Ordering::Acquire) == 0 {
+                thread.store(tid, Ordering::Relaxed);
+                pending.store(number, Ordering::SeqCst);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Request `number` is not on its way any more. Observer and handler may both say so.
+    fn arrived(&self, number: u32) {
+        for (pending, _) in &self.pending {
+            let _ = pending.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// Forgets signals that will never come: their thread exited, or the kernel merged them with one of
+    /// the application's. One that was just taken is already in our handler, which stays mapped.
+    fn forget_lost(&self, is_pending: &dyn Fn(i32) -> bool) {
+        for (pending, thread) in &self.pending {
+            let number = pending.load(Ordering::Acquire);
+            if number != 0 && !is_pending(thread.load(Ordering::Relaxed)) {
+                self.arrived(number);
+            }
+        }
+    }
+
+    /// Whether none is on its way, and the calling side is the one to put the old disposition back.
+    fn is_last(&self) -> bool {
+        self.pending.iter().all(|(pending, _)| pending.load(Ordering::SeqCst) == 0)
+            && self.left_to_handler.swap(false, Ordering::SeqCst)
+    }
+
     /// In a forked child: no signal is on its way to it, and no thread of it is copying.
     fn discard_of_parent(&self) {
         let own = signal::own_pid();
         if self.owner.swap(own, Ordering::Relaxed) != own {
             self.stage.store(CLOSED, Ordering::Relaxed);
-            self.pending.store(0, Ordering::Relaxed);
+            self.forget_lost(&|_| false);
             self.left_to_handler.store(false, Ordering::Relaxed);
         }
     }
@@ -103,11 +142,19 @@ fn own_handler() -> usize {
     handler as *const () as usize
 }
 
-/// Interrupts `tid`, which copies its registers and stack itself.
-pub fn snapshot(tid: i32, want: Want, copies: &mut Copies, patience: &mut Patience) -> Result<Snapshot, Failure> {
+/// Interrupts `tid`, which copies its registers and stack itself. `is_pending` tells whether [`MASK`] is
+/// pending for a thread (SigPnd in its `status` file).
+pub fn snapshot(
+    tid: i32,
+    want: Want,
+    copies: &mut Copies,
+    patience: &mut Patience,
+    is_pending: &dyn Fn(i32) -> bool,
+) -> Result<Snapshot, Failure> {
     STATE.discard_of_parent();
     let time = patience.next();
-    if time == 0 || STATE.pending.load(Ordering::Acquire) >= PENDING || copying() {
+    STATE.forget_lost(is_pending);
+    if time == 0 || copying() {
         return Err(Failure::NoAnswer);
     }
     copies.reserve(want.stack, want.extra.map_or(0, |_| EXTRA));
@@ -117,19 +164,25 @@ pub fn snapshot(tid: i32, want: Want, copies: &mut Copies, patience: &mut Patien
     STATE.extra_from.store(want.extra.unwrap_or(0), Ordering::Relaxed);
     STATE.extra_size.store(want.extra.map_or(0, |_| EXTRA), Ordering::Relaxed);
     let number = (STATE.stage.load(Ordering::Relaxed) >> 2).wrapping_add(1) & (u32::MAX >> 2);
+    // Never 0, which stands for none.
+    let number = number.max(1);
     install()?;
+    if !STATE.expect(number, tid) {
+        uninstall();
+        return Err(Failure::NoAnswer);
+    }
     STATE.stage.store(number << 2 | WANTED, Ordering::Release);
-    STATE.pending.fetch_add(1, Ordering::AcqRel);
     let start = clock::monotonic();
     if let Err(errno) = signal::queue(tid, SIGNAL, MARK << 32 | u64::from(number)) {
         STATE.stage.store(number << 2 | CLOSED, Ordering::Release);
-        STATE.pending.fetch_sub(1, Ordering::AcqRel);
+        STATE.arrived(number);
         uninstall();
         return Err(if errno == Errno::ESRCH { Failure::Gone } else { Failure::Refused(errno) });
     }
     let taken = wait_for(number, time);
     if !taken {
         patience.lost_since(start);
+        STATE.forget_lost(is_pending);
     }
     uninstall();
     if !taken {
@@ -210,7 +263,7 @@ fn install() -> Result<(), Failure> {
 /// Puts the application's disposition back, or leaves that to the last late signal.
 fn uninstall() {
     STATE.left_to_handler.store(true, Ordering::SeqCst);
-    if STATE.pending.load(Ordering::SeqCst) == 0 && STATE.left_to_handler.swap(false, Ordering::SeqCst) {
+    if STATE.is_last() {
         put_back();
     }
 }
@@ -258,7 +311,8 @@ extern "C" fn handler(number: libc::c_int, information: *mut Information, contex
         sibling::set_and_wake(&STATE.stage, request | DONE);
     }
     repeat_cut_call(words);
-    if STATE.pending.fetch_sub(1, Ordering::SeqCst) == 1 && STATE.left_to_handler.swap(false, Ordering::SeqCst) {
+    STATE.arrived(request >> 2);
+    if STATE.is_last() {
         put_back();
     }
 }
