@@ -2,13 +2,6 @@
 //!
 //! Context: the constructor. The environment is read there once, before the application can change it.
 
-/// Whether the kernel marked this start as privileged (set-user-ID, set-group-ID, file capabilities):
-/// getauxval(3), AT_SECURE.
-pub fn is_secure() -> bool {
-    // SAFETY: getauxval reads the auxiliary vector, which libc holds from the start.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
-}
-
 /// An environment variable, lossily as text.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
