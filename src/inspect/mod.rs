@@ -4,6 +4,7 @@
 //! instead of faulting; nothing here opens, changes or waits for anything of the application's.
 //! Each reading is bounded and fails softly: what cannot be read is not printed, never guessed.
 
+pub mod descriptors;
 pub mod process;
 pub mod sockets;
 pub mod strings;

@@ -1,6 +1,7 @@
 //! Who this process is: program, names, ids, how long it has run.
 //!
 //! Context: the observer, and the constructor, which is why nothing here but [`ProcessFacts`] allocates.
+//! Read through `/proc/thread-self`: once the first thread has exited, `exe` and `cmdline` of `/proc/self` are empty.
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +23,8 @@ pub struct ProcessFacts {
     pub deleted: bool,
     /// The name of the first thread (`comm`), which the program may have changed.
     pub comm: Vec<u8>,
-    /// The first word of the command line, at most 4096 bytes, which the program may have overwritten; empty when there is none.
+    /// The first word of the command line, which the program may have overwritten, at most 4096 bytes of it;
+    /// empty when there is none.
     pub argv0: Vec<u8>,
     /// When it started, as time since boot, counted in clock ticks; `None` when `/proc` would not say.
     pub started: Option<Duration>,
@@ -36,7 +38,7 @@ impl ProcessFacts {
             Ok((name, deleted)) => (name.to_vec(), deleted),
             Err(_) => (Vec::new(), false),
         };
-        let command = read_small(libc::AT_FDCWD, c"/proc/self/cmdline", &mut buffer).unwrap_or_default();
+        let command = read_small(libc::AT_FDCWD, c"/proc/thread-self/cmdline", &mut buffer).unwrap_or_default();
         let argv0 = command.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
         let first = process::proc_pid().and_then(|pid| Reader::new().read(pid).ok());
         let started = first.as_ref().map(|first| first.started);
@@ -45,9 +47,9 @@ impl ProcessFacts {
     }
 
     /// All names that the program goes by: its file's, its first thread's, and the one it was called by.
-    pub fn names(&self) -> Vec<Vec<u8>> {
+    pub fn names(&self) -> [Vec<u8>; 3] {
         let called = self.argv0.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        vec![self.program.clone(), self.comm.clone(), called.to_vec()]
+        [self.program.clone(), self.comm.clone(), called.to_vec()]
     }
 
     /// How long the process has run, to a clock tick.
@@ -58,7 +60,7 @@ impl ProcessFacts {
 
 /// The file name of the executable, and whether it was deleted or replaced.
 pub fn program_name(buffer: &mut [u8]) -> Result<(&[u8], bool)> {
-    let path = read_link(c"/proc/self/exe", buffer)?;
+    let path = read_link(c"/proc/thread-self/exe", buffer)?;
     // The kernel appends this to the link of an unlinked file (d_path); a file may have such a name itself,
     // and then the mark is wrong.
     let (path, deleted) = match path.strip_suffix(b" (deleted)") {

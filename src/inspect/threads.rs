@@ -68,10 +68,8 @@ impl Reader {
     pub fn read(&self, tid: i32) -> Result<ThreadFacts> {
         let mut buffer = [0; 1024];
         let mut facts = parse_stat(read_file(tid, "stat", &mut buffer)?, self.ticks).ok_or(Errno::EBADMSG)?;
-        if self.same_namespace
-            && let Ok(exact) = process::thread_cpu_time(tid)
-        {
-            facts.cpu = exact;
+        if self.same_namespace {
+            facts.cpu = process::thread_cpu_time(tid).unwrap_or(facts.cpu);
         }
         facts.call = read_file(tid, "syscall", &mut buffer).ok().and_then(parse_call);
         Ok(facts)

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use once_cell::sync::OnceCell;
 
 use crate::config::{Config, ConfigError, VARIABLE};
-use crate::inspect::process::{self, ProcessFacts};
+use crate::inspect::process::ProcessFacts;
 use crate::log;
 use crate::sys::{Errno, futex, startup, thread};
 
@@ -128,10 +128,13 @@ fn install(config: Config) -> Result<(), InstallError> {
     Ok(())
 }
 
+/// The name that the program was called by; that of its file when it was called by none.
 fn program_name() -> String {
-    let mut buffer = [0; 4096];
-    let name = process::program_name(&mut buffer).map_or(&b"unknown"[..], |(name, _)| name);
-    String::from_utf8_lossy(name).into_owned()
+    let called = startup::called_name();
+    match called.strip_prefix('-').unwrap_or(&called) {
+        "" => String::from_utf8_lossy(&ProcessFacts::read().program).into_owned(),
+        name => name.to_owned(),
+    }
 }
 
 fn start_observer(manhole: &Manhole) -> Result<(), Errno> {

@@ -51,6 +51,7 @@ pub fn run(manhole: &'static Manhole, delay: Duration) {
     };
     log!("Manhole UDS path: {}", listener.path());
     lifecycle::set_state(lifecycle::LISTENING);
+    allocator::reserve();
     Observer { listener, sessions: Vec::new(), world: World::new(manhole), clients: 0, resting: None }.serve();
 }
 

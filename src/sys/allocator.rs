@@ -37,6 +37,17 @@ pub fn usage() -> (usize, usize) {
     (MAPPED.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed))
 }
 
+/// Sets the reserve aside, once. Not in the constructor: programs that run for a millisecond need none.
+pub fn reserve() {
+    if RESERVE_START.load(Ordering::Relaxed) == 0 {
+        let reserve = map(RESERVE);
+        if !reserve.is_null() {
+            RESERVE_START.store(reserve as usize, Ordering::Relaxed);
+            RESERVE_LEFT.store(RESERVE, Ordering::Relaxed);
+        }
+    }
+}
+
 /// `dlmalloc`'s source of memory.
 struct Mappings;
 
@@ -62,13 +73,6 @@ fn from_reserve(size: usize) -> *mut u8 {
 // SAFETY: every region comes from `map` or, once, from the reserve, which is never unmapped.
 unsafe impl dlmalloc::Allocator for Mappings {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        if RESERVE_START.load(Ordering::Relaxed) == 0 {
-            let reserve = map(RESERVE);
-            if !reserve.is_null() {
-                RESERVE_START.store(reserve as usize, Ordering::Relaxed);
-                RESERVE_LEFT.store(RESERVE, Ordering::Relaxed);
-            }
-        }
         let region = map(size);
         if region.is_null() {
             return (from_reserve(size), size, 0);

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use crate::inspect::descriptors::{TARGET_BYTES, write_target};
 use crate::inspect::sockets::Sockets;
-use crate::inspect::strings::Escaped;
 use crate::sys::link::read_link;
 use crate::sys::memory::{Live, Memory};
 use crate::sys::procfs::Path;
@@ -45,17 +45,14 @@ impl Context for ThreadContext<'_> {
     fn write_descriptor(&self, number: i32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut path = Path::<64>::new();
         write!(path, "/proc/self/task/{}/fd/{number}", self.tid)?;
-        let mut buffer = [0; 1024];
+        let mut buffer = [0; TARGET_BYTES];
         let target = match read_link(path.as_c_str(), &mut buffer) {
             Ok(target) => target,
             Err(Errno::ENOENT) => return f.write_str(" (not open)"),
             Err(_) => return Ok(()),
         };
-        if let Some(socket) = self.sockets.and_then(|sockets| sockets.find(target)) {
-            return write!(f, " {socket}");
-        }
-        write!(f, " {}", Escaped(target))?;
-        f.write_str(if target.len() == buffer.len() { "..." } else { "" })
+        f.write_str(" ")?;
+        write_target(target, self.sockets, f)
     }
 
     fn now(&self, clock: i32) -> Option<Duration> {

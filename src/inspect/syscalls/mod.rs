@@ -35,6 +35,7 @@ use crate::stack::Call;
 pub use context::{Context, ThreadContext};
 pub use numbers::name;
 pub use time::Span;
+pub use values::OpenFlags;
 
 use signature::{Argument, Kind, Writing};
 

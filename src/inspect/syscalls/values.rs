@@ -27,7 +27,7 @@ pub fn write(kind: Kind, value: u64, context: Option<&dyn Context>, f: &mut fmt:
         (Kind::Mode, _) => write!(f, "0{:o}", value as u32),
         (Kind::Flags(names), _) => write_flags(int, names, f),
         (Kind::Choice(names), _) => write_choice(int, names, f),
-        (Kind::OpenFlags, _) => write_open_flags(int, f),
+        (Kind::OpenFlags, _) => write!(f, "{}", OpenFlags(int)),
         (Kind::FutexOperation, _) => write_futex_operation(int, f),
         (Kind::Signal, _) => write_choice(int, SIGNALS, f),
         (Kind::Millis, Some(_)) if int < 0 => f.write_str("infinite"),
@@ -91,13 +91,19 @@ pub fn write_flags(value: i32, names: Names, f: &mut fmt::Formatter<'_>) -> fmt:
     if rest == 0 { Ok(()) } else { write!(f, "{separator}{rest:#x}") }
 }
 
-fn write_open_flags(value: i32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write_choice(value & libc::O_ACCMODE, OPEN_ACCESS, f)?;
-    match value & !libc::O_ACCMODE {
-        0 => Ok(()),
-        bits => {
-            f.write_str("|")?;
-            write_flags(bits, OPEN_FLAGS, f)
+/// The flags of `open`, or of an open file: `O_RDWR|O_NONBLOCK`.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenFlags(pub i32);
+
+impl fmt::Display for OpenFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_choice(self.0 & libc::O_ACCMODE, OPEN_ACCESS, f)?;
+        match self.0 & !libc::O_ACCMODE {
+            0 => Ok(()),
+            bits => {
+                f.write_str("|")?;
+                write_flags(bits, OPEN_FLAGS, f)
+            }
         }
     }
 }

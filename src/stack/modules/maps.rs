@@ -30,7 +30,7 @@ const BUFFER: usize = 4 * 4096 + 256;
 
 /// Calls `each` for every mapping of this process, ascending by address.
 pub fn for_each(mut each: impl FnMut(&Mapping<'_>)) -> Result<()> {
-    let file = File::open(c"/proc/self/maps")?;
+    let file = File::open(c"/proc/thread-self/maps")?;
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(BUFFER).map_err(|_| Errno::ENOMEM)?;
     buffer.resize(BUFFER, 0);

@@ -9,6 +9,8 @@ use aarch64 as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as native;
 
+pub use native::O_LARGEFILE;
+
 /// The name of system call `number` on this architecture, if it has one.
 pub fn name(number: i64) -> Option<&'static str> {
     name_in(native::NAMES, number)
