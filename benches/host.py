@@ -137,8 +137,15 @@ def dump(host):
     return seconds, b"".join(pieces).decode(errors="replace")
 
 
-def complete_dump(host, frames=0):
-    """A dump that must show every thread of the host but ours and, for each, at least so many frames."""
+def unnamed_share(text):
+    """Of the frames in a text of ours, gdb's or eu-stack's: how many are `??`, 0 to 1."""
+    frames = re.findall(r"^#\d.*$", text, re.M)
+    return sum("??" in frame for frame in frames) / max(len(frames), 1)
+
+
+def complete_dump(host, frames=0, unnamed=0.0):
+    """Seconds of a dump that shows every thread of the host but ours, for each at least so many frames, and no larger
+    share of frames without a name than `unnamed`. A dump that does less is fast for the wrong reason."""
     expected = {int(task.name) for task in host.tasks()} - {int(task.name) for task in host.own_threads()}
     seconds, text = dump(host)
     shown = {}
@@ -150,28 +157,31 @@ def complete_dump(host, frames=0):
     shallow = [thread for thread in expected - {host.pid} if shown[thread] < frames]
     if shallow:
         raise Unavailable(f"WRONG: {len(shallow)} of {len(expected)} threads show fewer than {frames} frames")
-    return seconds, text
+    share = unnamed_share(text)
+    if share > unnamed:
+        raise Unavailable(f"WRONG: {share:.0%} of the frames have no name, {unnamed:.0%} expected")
+    return seconds
 
 
-def timed(command, enough):
-    """Seconds of a command whose output must contain `enough`; nothing that it says may be a failure."""
+def timed(command):
+    """Seconds and output of a command that shows stacks."""
     environment = {k: v for k, v in os.environ.items() if k != "DEBUGINFOD_URLS"}
     start = time.perf_counter()
     done = subprocess.run(
         [str(word) for word in command], env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE * 5
     )
     seconds = time.perf_counter() - start
-    if enough not in done.stdout:
+    if b"#0 " not in done.stdout:
         raise Unavailable(f"{command[0]} shows no stack: {done.stderr.decode(errors='replace').strip()[-200:]}")
-    return seconds
+    return seconds, done.stdout.decode(errors="replace")
 
 
 def gdb(host):
-    return timed([need("gdb"), "-nx", "-batch", "-p", host.pid, "-ex", "thread apply all bt"], b"#0 ")
+    return timed([need("gdb"), "-nx", "-batch", "-p", host.pid, "-ex", "thread apply all bt"])
 
 
 def eu_stack(host):
-    return timed([need("eu-stack"), "-p", host.pid], b"#0 ")
+    return timed([need("eu-stack"), "-p", host.pid])
 
 
 def best(count, measure):
