@@ -1,4 +1,4 @@
-//! `/proc/self/maps`, line by line.
+//! `/proc/thread-self/maps`, line by line: that of `self` is empty once the first thread has exited.
 //!
 //! Context: the observer. A process of 10,000 threads has over 20,000 lines, nearly all of them
 //! stacks: they are read through one buffer and parsed in place, with no allocation a line.
@@ -30,7 +30,7 @@ const BUFFER: usize = 4 * 4096 + 256;
 
 /// Calls `each` for every mapping of this process, ascending by address.
 pub fn for_each(each: impl FnMut(&Mapping<'_>)) -> Result<()> {
-    read(&File::open(c"/proc/self/maps")?, each)
+    read(&File::open(c"/proc/thread-self/maps")?, each)
 }
 
 /// Calls `each` for every line of a `maps` file.

@@ -116,10 +116,6 @@ impl Symbolizer {
         }
     }
 
-    /// x
-    pub fn debug_info(&mut self, _m: &super::modules::Module) -> String {
-        String::new()
-    }
     /// The functions at `address`, innermost inlined first; empty when nothing is known or it was
     /// not resolved.
     pub fn lookup(&self, modules: &Modules, address: u64) -> &[SourceFrame] {
