@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gimli::{
-    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, DebugRngListsBase, DebugStrOffsetsBase,
-    Dwarf, Reader, Section, Unit, UnitHeader, UnitType,
+    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, DebugRngListsBase,
+    DebugStrOffsetsBase, Dwarf, Reader, Section, Unit, UnitHeader, UnitType,
 };
 use rustc_hash::FxHashMap;
 
@@ -194,9 +194,8 @@ impl DebugInfo {
             header,
         };
         let root = unit.header.entry(&abbreviations, unit.header.root_offset())?;
-        if let Some(AttributeValue::DebugAddrBase(base)) = root
-            .attr_value(gimli::DW_AT_addr_base)
-            .or_else(|| root.attr_value(gimli::DW_AT_GNU_addr_base))
+        if let Some(AttributeValue::DebugAddrBase(base)) =
+            root.attr_value(gimli::DW_AT_addr_base).or_else(|| root.attr_value(gimli::DW_AT_GNU_addr_base))
         {
             unit.addr_base = base;
         }

@@ -59,11 +59,8 @@ impl Tables {
         for entry in entries.chunks_exact(16) {
             let (tag, value) = (u64_at(entry, 0)?, u64_at(entry, 8)?);
             // The loader relocates these in place, except where it may not write (the vdso).
-            let relocated = if (module.start..module.end).contains(&value) {
-                value
-            } else {
-                module.bias.wrapping_add(value)
-            };
+            let relocated =
+                if (module.start..module.end).contains(&value) { value } else { module.bias.wrapping_add(value) };
             match tag {
                 0 => break,
                 DT_HASH => tables.hash = relocated,

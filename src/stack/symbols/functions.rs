@@ -78,12 +78,8 @@ impl Functions {
             let _ = pieces.for_each(&info.dwarf, unit, |begin, end| {
                 let start = *entry.get_or_insert(begin);
                 for target in targets.within(begin, end, &mut fuel) {
-                    let link = Link {
-                        offset,
-                        call: inlined.then_some(call),
-                        start: (start == begin).then_some(start),
-                        depth,
-                    };
+                    let link =
+                        Link { offset, call: inlined.then_some(call), start: (start == begin).then_some(start), depth };
                     if let Some(chain) = self.chains.get_mut(target) {
                         add(chain, link, &open);
                     }
@@ -100,9 +96,10 @@ impl Functions {
 /// Puts `link` under the functions found so far, if it is nested in the last of them.
 fn add(chain: &mut Vec<Link>, link: Link, open: &[(isize, UnitOffset)]) {
     let nested = chain.last().is_none_or(|last| {
-        last.depth < link.depth && open.binary_search_by_key(&last.depth, |function| function.0).is_ok_and(
-            |index| open.get(index).is_some_and(|function| function.1 == last.offset),
-        )
+        last.depth < link.depth
+            && open
+                .binary_search_by_key(&last.depth, |function| function.0)
+                .is_ok_and(|index| open.get(index).is_some_and(|function| function.1 == last.offset))
     });
     if !nested || chain.len() >= DEEPEST {
         return;

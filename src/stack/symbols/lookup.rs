@@ -100,12 +100,7 @@ fn strip(frames: &mut Vec<Named>) {
 }
 
 /// The name and start of the symbol at each target.
-fn symbols(
-    memory: &impl Memory,
-    module: &Module,
-    files: &Files,
-    targets: &Targets,
-) -> Vec<Option<(String, u64)>> {
+fn symbols(memory: &impl Memory, module: &Module, files: &Files, targets: &Targets) -> Vec<Option<(String, u64)>> {
     let mini = files.main.as_ref().filter(|elf| elf.section_of_kind(SHT_SYMTAB).is_none()).and_then(minidebug::open);
     let debug = files.debug.as_ref().map(|file| &file.elf);
     let main = files.main.as_ref();
