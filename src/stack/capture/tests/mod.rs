@@ -45,12 +45,26 @@ impl Camera {
         outcomes
     }
 
-    /// The stack of one thread, which must be there.
+    /// The stack of one thread, which must be there. Where many builds share few processors, a running
+    /// thread may not be given one for a while: then it is asked again.
     pub fn stack(&mut self, methods: Methods, tid: i32) -> ThreadStack {
-        match self.dump(methods, &[tid]).pop() {
-            Some(Outcome::Captured(stack)) => stack,
-            other => panic!("{other:?}"),
+        for _ in 0..20 {
+            match self.dump(methods, &[tid]).pop() {
+                Some(Outcome::Captured(stack)) if stack.ending == Ending::Truncated(Reason::NoAnswer) => {}
+                Some(Outcome::Captured(stack)) => return stack,
+                other => panic!("{other:?}"),
+            }
         }
+        panic!("{tid} never answers");
+    }
+}
+
+/// Sets a flag when dropped, also by a panic: what ends a test's other threads.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
