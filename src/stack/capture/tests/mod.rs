@@ -46,11 +46,14 @@ impl Camera {
     }
 
     /// The stack of one thread, which must be there. Where many builds share few processors, a running
-    /// thread may not be given one for a while: then it is asked again.
+    /// thread may not be given one for a while, or not come to the end of our last handler: then it is asked again.
     pub fn stack(&mut self, methods: Methods, tid: i32) -> ThreadStack {
-        for _ in 0..20 {
+        let transient = [Reason::NoAnswer, Reason::SignalBlocked].map(Ending::Truncated);
+        for _ in 0..50 {
             match self.dump(methods, &[tid]).pop() {
-                Some(Outcome::Captured(stack)) if stack.ending == Ending::Truncated(Reason::NoAnswer) => {}
+                Some(Outcome::Captured(stack)) if transient.contains(&stack.ending) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
                 Some(Outcome::Captured(stack)) => return stack,
                 other => panic!("{other:?}"),
             }

@@ -245,7 +245,8 @@ fn child_with_a_late_signal() {
             std::thread::yield_now();
         }
         let tid = tid.load(Ordering::Acquire);
-        let stack = Camera::new().stack(SIGNAL, tid);
+        let outcomes = Camera::new().dump(SIGNAL, &[tid]);
+        let [Outcome::Captured(stack)] = &outcomes[..] else { panic!("{outcomes:?}") };
         assert_eq!(stack.ending, Ending::Truncated(Reason::SignalBlocked));
         // Past that check, as if the thread had blocked it a moment later.
         let want = Want { stack: 4096, extra: None, repeat: false };
