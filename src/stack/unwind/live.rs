@@ -498,4 +498,9 @@ impl Memory for Window {
         buffer[..count].copy_from_slice(&source[..count]);
         count
     }
+
+    fn read_u64(&self, address: u64) -> Option<u64> {
+        let from = address.wrapping_sub(self.start) as usize;
+        self.bytes.get(from..)?.first_chunk().copied().map(u64::from_le_bytes)
+    }
 }
