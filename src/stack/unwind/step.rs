@@ -198,7 +198,8 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
 
     /// Code without call frame information: `[fp]` is the caller's frame pointer, `[fp + 8]` the
     /// return address, if this function keeps a frame pointer at all, and has set it already. If it
-    /// does not, its own return address lies below `fp`: so nothing there may look like one.
+    /// does not, its own return address lies below `fp`: so nothing there may look like one. A JIT may
+    /// jump and push where it returns to (HotSpot's interpreter does), so any address of its code does.
     fn by_frame_pointer<A: Arch>(&self, cache: &mut Cache, state: &mut State, at: (u64, u64)) -> Result<Step, Reason> {
         let (pc, sp) = at;
         let nothing = Reason::NoUnwindInfo(pc);
@@ -211,7 +212,8 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
         let word = |address| self.stack.read_u64(address).ok_or(Reason::Unreadable(address));
         for address in (sp.next_multiple_of(8)..=fp).step_by(8) {
             let value = A::code_address(word(address)?);
-            if self.modules.is_executable(value.wrapping_sub(1)) && call_site::<A>(self.text, value).is_some() {
+            let code = self.modules.is_executable(value.wrapping_sub(1));
+            if code && (self.modules.find(value).is_none() || call_site::<A>(self.text, value).is_some()) {
                 return Err(nothing);
             }
         }
