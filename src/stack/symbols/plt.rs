@@ -59,29 +59,37 @@ fn aarch64_slot(code: &[u8], start: u64) -> Option<u64> {
     page.checked_add_signed(distance)?.checked_add(u64::from(load >> 10 & 0xfff) * 8)
 }
 
+/// What the relocation of `slot` refers to: a symbol; or, for a function that picks its own implementation
+/// (`R_*_IRELATIVE`, in the C library itself), the address of the picker, written as gdb writes it.
 fn symbol_of_slot(elf: &Elf, slot: u64) -> Option<Vec<u8>> {
     let symbols = elf.section_of_kind(SHT_DYNSYM)?;
     let strings = elf.sections().get(symbols.link as usize)?;
-    let number = elf.sections().iter().filter(|section| section.kind == SHT_RELA).find_map(|section| {
-        let mut buffer = vec![0; CHUNK];
-        let mut offset = 0;
-        loop {
-            let count = elf.read_at(section, offset, &mut buffer);
-            let entries = buffer.get(..count)?.chunks_exact(RELOCATION);
-            for entry in entries {
-                if u64_at(entry, 0) == Some(slot) {
-                    return Some(u64_at(entry, 8)? >> 32).filter(|number| *number != 0);
-                }
-            }
-            offset += CHUNK as u64;
-            if count < CHUNK {
-                return None;
-            }
-        }
-    })?;
+    let relocations = elf.sections().iter().filter(|section| section.kind == SHT_RELA);
+    let (number, addend) = relocations.filter_map(|section| relocation(elf, section, slot)).next()?;
+    if number == 0 {
+        return Some(format!("*ABS*+{addend:#x}").into_bytes());
+    }
     let mut symbol = [0; 4];
     elf.read_at(symbols, number.checked_mul(24)?, &mut symbol);
     Some(elf.string(strings, u64::from(u32::from_le_bytes(symbol)))).filter(|name| !name.is_empty())
+}
+
+/// Symbol and addend of the relocation at `slot`.
+fn relocation(elf: &Elf, section: &Section, slot: u64) -> Option<(u64, u64)> {
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let count = elf.read_at(section, offset, &mut buffer);
+        for entry in buffer.get(..count)?.chunks_exact(RELOCATION) {
+            if u64_at(entry, 0) == Some(slot) {
+                return Some((u64_at(entry, 8)? >> 32, u64_at(entry, 16)?));
+            }
+        }
+        offset += CHUNK as u64;
+        if count < CHUNK {
+            return None;
+        }
+    }
 }
 
 #[cfg(test)]
