@@ -32,6 +32,7 @@ fn run(unit: &Unit<Bytes>, targets: &Targets, found: &mut [Option<Place>]) -> gi
     let Some(program) = unit.line_program.clone() else { return Ok(()) };
     let mut rows = program.rows();
     let (mut last, mut previous): (Option<Row>, Option<Row>) = (None, None);
+    let mut recorded: Option<Place> = None;
     // Code that the linker dropped is left at address 0 or 1.
     let mut dropped = false;
     // Some row at the current address begins a statement.
@@ -58,28 +59,29 @@ fn run(unit: &Unit<Bytes>, targets: &Targets, found: &mut [Option<Place>]) -> gi
             }
         }
         if row.end_sequence() {
-            (last, previous) = (None, None);
+            (last, previous, recorded) = (None, None, None);
             continue;
         }
-        last = match last {
-            Some(last) if !replaces(&now, &last, statement_here) => Some(last),
-            _ => Some(now),
-        };
+        if recorded.is_none_or(|before| is_recorded(&now, &before, previous.as_ref(), statement_here)) {
+            recorded = Some(now.place);
+            // Of several rows at one address, one that begins a statement goes before later ones that do not.
+            last =
+                last.filter(|last| last.address == now.address && last.is_statement && !now.is_statement).or(Some(now));
+        }
         statement_here |= now.is_statement;
         previous = Some(now);
     }
     Ok(())
 }
 
-/// Whether `now` is a new row in gdb's eyes (`lnp_state_machine::record_line`, `find_pc_sect_line`): of several
-/// rows at one address the last one holds, except that one that begins a statement goes before later ones that
-/// do not; and a further piece of the same line is no new row.
-fn replaces(now: &Row, last: &Row, statement_here: bool) -> bool {
-    let same_file = last.place.0 == now.place.0;
-    if last.address == now.address && !now.is_statement && if same_file { last.is_statement } else { statement_here } {
-        return false;
+/// Whether gdb takes `now` for a row of its own (`lnp_state_machine::record_line`): not a further piece of the
+/// line recorded `before`; nor a change of file at an address where a statement has begun already.
+fn is_recorded(now: &Row, before: &Place, previous: Option<&Row>, statement_here: bool) -> bool {
+    if before.0 == now.place.0 {
+        return before.1 != now.place.1 || !now.discriminated;
     }
-    !(same_file && last.place.1 == now.place.1 && now.discriminated)
+    let same_address = previous.is_some_and(|previous| previous.address == now.address);
+    !(same_address && statement_here && !now.is_statement)
 }
 
 /// The name of file `index`, as gdb prints it: the unit's own name for its main file; else the recorded name,
