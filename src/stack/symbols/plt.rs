@@ -18,21 +18,16 @@ pub fn is_stubs(section: &Section) -> bool {
 
 /// The name of the function that the stub at `address` leads to, and where the stub starts.
 pub fn name(elf: &Elf, stubs: &Section, address: u64) -> Option<(Vec<u8>, u64)> {
-    // `.plt.got` has stubs of 8 bytes on x86_64 without IBT: a slot is looked for in both.
-    for size in [STUB, STUB / 2] {
-        let offset = address.checked_sub(stubs.address)? / size * size;
-        let start = stubs.address.checked_add(offset)?;
-        let mut code = [0; STUB as usize];
-        let code = code.get_mut(..size as usize)?;
-        if elf.read_at(stubs, offset, code) != code.len() {
-            return None;
-        }
-        let slot = x86_64_slot(code, start).or_else(|| aarch64_slot(code, start));
-        if let Some(name) = slot.and_then(|slot| symbol_of_slot(elf, slot)) {
-            return Some((name, start));
-        }
-    }
-    None
+    // 8 bytes in `.plt.got`, unless the stubs are landing pads for indirect calls (IBT).
+    let size = if stubs.entry_size == STUB / 2 { STUB / 2 } else { STUB };
+    let offset = address.checked_sub(stubs.address)? / size * size;
+    let start = stubs.address.checked_add(offset)?;
+    let mut code = [0; STUB as usize];
+    let code = code.get_mut(..size as usize)?;
+    let count = elf.read_at(stubs, offset, code);
+    let code = code.get(..count)?;
+    let slot = x86_64_slot(code, start).or_else(|| aarch64_slot(code, start))?;
+    Some((symbol_of_slot(elf, slot)?, start))
 }
 
 /// `[endbr64] [bnd] jmp *displacement(%rip)`.
