@@ -163,7 +163,7 @@ impl DebugInfo {
         &self,
         header: UnitHeader<Bytes>,
         last: &mut Option<(DebugAbbrevOffset, Arc<Abbreviations>)>,
-        mut each: impl FnMut(u64, u64),
+        each: impl FnMut(u64, u64),
     ) -> gimli::Result<()> {
         let place = header.debug_abbrev_offset();
         let abbreviations = match last {
@@ -210,7 +210,7 @@ impl DebugInfo {
             high: root.attr_value(gimli::DW_AT_high_pc),
             ranges: root.attr_value(gimli::DW_AT_ranges),
         };
-        pieces.for_each(&self.dwarf, &unit, |begin, end| each(begin, end))
+        pieces.for_each(&self.dwarf, &unit, each)
     }
 }
 
