@@ -7,14 +7,15 @@
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use once_cell::sync::OnceCell;
 
 use crate::config::Destination;
+use crate::sys::poll::poll;
 use crate::sys::procfs::{File, Path};
-use crate::sys::{Errno, descriptors};
+use crate::sys::{Errno, descriptors, process};
 
 /// A longer line is cut: a write of at most PIPE_BUF (4096) bytes is never mixed with another.
 const LINE: usize = 1024;
@@ -43,7 +44,7 @@ pub fn line(message: fmt::Arguments<'_>) {
     }
     let mut line = Line { bytes: [0; LINE], length: 0 };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let pid = std::process::id();
+    let pid = process::pid();
     // Only a full buffer fails, and then the line is cut.
     let _ = write!(line, "Manhole[{pid}:{}.{:04}]: ", now.as_secs(), now.subsec_micros() / 100);
     let _ = line.write_fmt(message);
@@ -62,7 +63,7 @@ fn send(line: &[u8]) -> Result<(), Errno> {
     let descriptor = std::os::fd::AsFd::as_fd(&file);
     let mut ready = [PollFd::new(descriptor, PollFlags::POLLOUT)];
     // A terminal that is stopped or a pipe that nobody reads must not hold us up.
-    if poll(&mut ready, PollTimeout::from(100u8))? > 0 {
+    if poll(&mut ready, Some(Duration::from_millis(100)))? > 0 {
         file.write(line)?;
     }
     Ok(())

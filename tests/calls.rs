@@ -14,9 +14,26 @@ const MODES: [&str; 4] = ["auto", "proc", "ptrace", "signal"];
 
 /// The names of the threads of `blocking_calls`, one a call.
 const CALLS: [&str; 20] = [
-    "poll", "ppoll", "select", "epoll_wait", "nanosleep", "sem_wait", "semop", "msgrcv", "sigtimedwait",
-    "sigwaitinfo", "recv", "recv_timeo", "accept", "inotify", "eventfd", "futex_timed", "condition", "pause",
-    "waitid", "pipe_read",
+    "poll",
+    "ppoll",
+    "select",
+    "epoll_wait",
+    "nanosleep",
+    "sem_wait",
+    "semop",
+    "msgrcv",
+    "sigtimedwait",
+    "sigwaitinfo",
+    "recv",
+    "recv_timeo",
+    "accept",
+    "inotify",
+    "eventfd",
+    "futex_timed",
+    "condition",
+    "pause",
+    "waitid",
+    "pipe_read",
 ];
 
 /// 100 dumps in one capture mode. Whatever the mode, every thread is there, captured or truncated with a reason.
@@ -114,7 +131,11 @@ fn timeouts_are_kept(mode: &str, flags: &[&str]) -> Result<(), String> {
             failures.push(format!("{name} took {max} us, without dumps {control_max} us"));
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(format!("{mode} {flags:?}: {}\n{}", failures.join(", "), host.lines().join("\n"))) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{mode} {flags:?}: {}\n{}", failures.join(", "), host.lines().join("\n")))
+    }
 }
 
 #[test]

@@ -49,7 +49,8 @@ fn gdb_and_eu_stack_agree_on_the_c_matrix() {
     let program = build("unwind_matrix", Compiler::Gnu, &["-O2", "-g", "-pthread"]);
     let host = Launch::new(program).bare().when_it_says("ready").start();
     let pid = host.pid();
-    let report = agree("eu-stack and gdb", pid, || eu_stack::stacks(pid).expect("eu-stack"), || gdb::stacks(pid)).unwrap();
+    let report =
+        agree("eu-stack and gdb", pid, || eu_stack::stacks(pid).expect("eu-stack"), || gdb::stacks(pid)).unwrap();
     assert_eq!(report.agreed.len(), 18);
     assert!(report.frames > 100);
 }

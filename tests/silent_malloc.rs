@@ -20,8 +20,21 @@ fn every_command(host: &mut Host) {
     let pid = host.pid();
     let mut session = host.connect();
     for command in [
-        "help", "help stacks", "stacks", "stacks --group", "stacks --raw", "stacks --limit 3", "stacks no-such-*",
-        &format!("stacks {pid}"), "threads", "modules", "options", "stakcs", "", "stacks --bogus", "\u{1}\u{2}",
+        "help",
+        "help stacks",
+        "stacks",
+        "stacks --group",
+        "stacks --raw",
+        "stacks --limit 3",
+        "stacks no-such-*",
+        &format!("stacks {pid}"),
+        "threads",
+        "modules",
+        "options",
+        "stakcs",
+        "",
+        "stacks --bogus",
+        "\u{1}\u{2}",
     ] {
         session.command(command);
     }
@@ -42,7 +55,12 @@ fn every_command_stays_off_the_applications_heap() {
             let (launch, log) = guarded(launch, &scratch);
             let mut host = launch.start();
             every_command(&mut host);
-            assert_eq!(fs::read_to_string(&log).unwrap_or_default(), "", "{program:?}, capture={mode}; {}", host.story());
+            assert_eq!(
+                fs::read_to_string(&log).unwrap_or_default(),
+                "",
+                "{program:?}, capture={mode}; {}",
+                host.story()
+            );
             assert!(host.is_alive(), "{}", host.story());
             assert_eq!(host.release(), "PASS", "{}", host.story());
         }

@@ -22,7 +22,10 @@ fn compare(name: &str, compiler: Compiler, flags: &[&str]) -> Result<(), String>
     let report = agree(&what, pid, || Dump::parse(&session.command("stacks")).stacks(), || gdb::stacks(pid))?;
     drop(session);
     if !report.truncated.is_empty() {
-        return Err(format!("{what}: truncated: {:#?}", host.dump().application().filter(|it| it.truncated.is_some()).collect::<Vec<_>>()));
+        return Err(format!(
+            "{what}: truncated: {:#?}",
+            host.dump().application().filter(|it| it.truncated.is_some()).collect::<Vec<_>>()
+        ));
     }
     let verdict = host.release();
     if verdict == "PASS" { Ok(()) } else { Err(format!("{what}: {verdict}; {}", host.story())) }
@@ -111,7 +114,12 @@ fn rust_by_rustc() {
         }
     }
     failures.extend(
-        compare("unwind_matrix_rust", Compiler::Rustc, &["-Copt-level=2", "-Cdebuginfo=2", "-Csymbol-mangling-version=v0"]).err(),
+        compare(
+            "unwind_matrix_rust",
+            Compiler::Rustc,
+            &["-Copt-level=2", "-Cdebuginfo=2", "-Csymbol-mangling-version=v0"],
+        )
+        .err(),
     );
     report_failures(&failures);
 }

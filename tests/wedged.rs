@@ -156,7 +156,10 @@ fn with_the_main_thread_exited() {
     assert_eq!(survivor.truncated, None);
     let main = dump.thread(host.pid());
     assert!(main.state.starts_with('Z'), "{main:#?}");
-    assert!(main.truncated.is_some() || main.skipped.is_some(), "a zombie's missing stack must be explained: {main:#?}");
+    assert!(
+        main.truncated.is_some() || main.skipped.is_some(),
+        "a zombie's missing stack must be explained: {main:#?}"
+    );
     goes_on(&mut host);
 }
 

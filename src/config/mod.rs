@@ -98,7 +98,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         expects: "True or False",
         default: "True",
         help: "Log what the manhole does; False squelches it.",
-        apply: |config, value| Some(config.verbose = value.as_bool()?),
+        apply: |config, value| set(&mut config.verbose, value.as_bool()),
     },
     OptionSpec {
         name: "verbose_destination",
@@ -119,21 +119,21 @@ pub const OPTIONS: &[OptionSpec] = &[
         expects: "True or False",
         default: "True",
         help: "Give forked children a manhole of their own (through pthread_atfork).",
-        apply: |config, value| Some(config.patch_fork = value.as_bool()?),
+        apply: |config, value| set(&mut config.patch_fork, value.as_bool()),
     },
     OptionSpec {
         name: "thread",
         expects: "True or False",
         default: "True",
         help: "Start the always-on manhole thread at once; False waits for manhole_install() of the C API.",
-        apply: |config, value| Some(config.thread = value.as_bool()?),
+        apply: |config, value| set(&mut config.thread, value.as_bool()),
     },
     OptionSpec {
         name: "sigmask",
         expects: "ALL_SIGNALS, None or a list of signals",
         default: "ALL_SIGNALS",
         help: "Signals that the manhole's threads block. Anything but all lets handlers of the application run on them.",
-        apply: |config, value| Some(config.sigmask = signals::mask(value)?),
+        apply: |config, value| set(&mut config.sigmask, signals::mask(value)),
     },
     OptionSpec {
         name: "socket_path",
@@ -154,21 +154,21 @@ pub const OPTIONS: &[OptionSpec] = &[
         expects: "seconds",
         default: "0.5",
         help: "How long a forked child waits before it opens its socket: one that execs meanwhile never does.",
-        apply: |config, value| Some(config.reinstall_delay = value.as_seconds()?),
+        apply: |config, value| set(&mut config.reinstall_delay, value.as_seconds()),
     },
     OptionSpec {
         name: "strict",
         expects: "True or False",
         default: "True",
         help: "A second install is an error (AlreadyInstalled); False replaces the first.",
-        apply: |config, value| Some(config.strict = value.as_bool()?),
+        apply: |config, value| set(&mut config.strict, value.as_bool()),
     },
     OptionSpec {
         name: "start_timeout",
         expects: "seconds",
         default: "0.5",
         help: "How long the constructor waits at most for the socket to be open.",
-        apply: |config, value| Some(config.start_timeout = value.as_seconds()?),
+        apply: |config, value| set(&mut config.start_timeout, value.as_seconds()),
     },
     OptionSpec {
         name: "only",
@@ -206,21 +206,21 @@ pub const OPTIONS: &[OptionSpec] = &[
         expects: "a number from 1 to 1000000",
         default: "1024",
         help: "Frames shown of one thread; what is cut is said.",
-        apply: |config, value| Some(config.limits.frames = value.as_size(1, 1_000_000)? as u32),
+        apply: |config, value| set(&mut config.limits.frames, value.as_size(1, 1_000_000).map(|number| number as u32)),
     },
     OptionSpec {
         name: "max_threads",
         expects: "a number from 1 to 4194304",
         default: "32768",
         help: "Threads captured in one dump; what is cut is said.",
-        apply: |config, value| Some(config.max_threads = value.as_size(1, 1 << 22)?),
+        apply: |config, value| set(&mut config.max_threads, value.as_size(1, 1 << 22)),
     },
     OptionSpec {
         name: "stack_bytes",
         expects: "bytes from 4K to 64M",
         default: "256K",
         help: "How much of its stack is copied of a thread that had to be stopped.",
-        apply: |config, value| Some(config.limits.stack_bytes = value.as_size(4 << 10, 64 << 20)?),
+        apply: |config, value| set(&mut config.limits.stack_bytes, value.as_size(4 << 10, 64 << 20)),
     },
     OptionSpec {
         name: "dump_bytes",
@@ -237,9 +237,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         expects: "seconds",
         default: "60",
         help: "A client that takes none of its output for so long is dropped.",
-        apply: |config, value| Some(config.client_timeout = value.as_seconds()?),
+        apply: |config, value| set(&mut config.client_timeout, value.as_seconds()),
     },
 ];
+
+/// Stores a value that was understood.
+fn set<T>(slot: &mut T, value: Option<T>) -> Option<()> {
+    *slot = value?;
+    Some(())
+}
 
 impl Default for Config {
     fn default() -> Self {

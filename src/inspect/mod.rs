@@ -1,5 +1,12 @@
-//! x
+//! Facts about this process: its threads, the system calls they sit in, its descriptors and sockets.
+//!
+//! Context: the observer. Everything comes from `/proc` and from memory read by calls that fail
+//! instead of faulting; nothing here opens, changes or waits for anything of the application's.
+//! Each reading is bounded and fails softly: what cannot be read is not printed, never guessed.
+
+pub mod descriptors;
 pub mod process;
+pub mod sockets;
 pub mod strings;
 pub mod syscalls;
 pub mod threads;

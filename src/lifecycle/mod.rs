@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use once_cell::sync::OnceCell;
 
 use crate::config::{Config, ConfigError, VARIABLE};
-use crate::inspect::process;
+use crate::inspect::process::ProcessFacts;
 use crate::log;
 use crate::sys::{Errno, futex, startup, thread};
 
@@ -30,6 +30,8 @@ pub struct Manhole {
 }
 
 static MANHOLE: OnceCell<Manhole> = OnceCell::new();
+/// The environment's options, when `thread=False` leaves the start to the C API.
+static WAITING: OnceCell<Config> = OnceCell::new();
 
 /// How far the observer has come; a futex that an installing thread waits on.
 pub static STATE: AtomicU32 = AtomicU32::new(ABSENT);
@@ -73,7 +75,7 @@ pub fn installed() -> Option<&'static Manhole> {
 /// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
 pub fn start_from_environment() {
     // A privileged start must not open doors because of its caller's environment.
-    if !startup::is_shared_object() || startup::is_secure() {
+    if !startup::is_shared_object() || crate::sys::process::is_secure() {
         return;
     }
     let text = startup::variable(VARIABLE).unwrap_or_default();
@@ -82,13 +84,13 @@ pub fn start_from_environment() {
     }
     match Config::parse(&text) {
         Ok(config) => {
-            if !config.wants(&process::names()) {
+            if !config.only.is_empty() && !config.wants(&ProcessFacts::read().names()) {
                 return;
             }
             log::configure(config.verbose, &config.verbose_destination);
-            let at_once = config.thread;
-            let _ = MANHOLE.set(Manhole { config, program: process::program_name() });
-            if at_once && let Err(error) = install() {
+            if !config.thread {
+                let _ = WAITING.set(config);
+            } else if let Err(error) = install(config) {
                 log!("{error}; the application runs on without a manhole");
             }
         }
@@ -96,25 +98,27 @@ pub fn start_from_environment() {
     }
 }
 
-/// Installs with an option string, as python-manhole's `install()`. The first call's options stay.
+/// Installs with an option string, as python-manhole's `install()`. Without options those of the
+/// environment count, if `thread=False` kept them back.
 pub fn install_with(text: &str) -> Result<(), InstallError> {
-    let config = Config::parse(text).map_err(InstallError::Options)?;
-    let strict = config.strict;
+    let mut config = Config::parse(text).map_err(InstallError::Options)?;
     if is_alive() {
-        return if strict { Err(InstallError::AlreadyInstalled) } else { Ok(()) };
+        return if config.strict { Err(InstallError::AlreadyInstalled) } else { Ok(()) };
+    }
+    if let Some(waiting) = WAITING.get().filter(|_| text.trim().is_empty()) {
+        config = waiting.clone();
     }
     log::configure(config.verbose, &config.verbose_destination);
-    let _ = MANHOLE.set(Manhole { config, program: process::program_name() });
-    install()
+    install(config)
 }
 
 /// Whether this process (not its parent) has an observer.
-pub fn is_alive() -> bool {
+fn is_alive() -> bool {
     matches!(STATE.load(Ordering::Acquire), STARTING | LISTENING)
 }
 
-fn install() -> Result<(), InstallError> {
-    let Some(manhole) = installed() else { return Ok(()) };
+fn install(config: Config) -> Result<(), InstallError> {
+    let manhole = MANHOLE.get_or_init(|| Manhole { config, program: program_name() });
     panics::install();
     fork::install();
     start_observer(manhole).map_err(InstallError::Thread)?;
@@ -122,6 +126,15 @@ fn install() -> Result<(), InstallError> {
         log!("the manhole did not open within start_timeout; it will when it can");
     }
     Ok(())
+}
+
+/// The name that the program was called by; that of its file when it was called by none.
+fn program_name() -> String {
+    let called = startup::called_name();
+    match called.strip_prefix('-').unwrap_or(&called) {
+        "" => String::from_utf8_lossy(&ProcessFacts::read().program).into_owned(),
+        name => name.to_owned(),
+    }
 }
 
 fn start_observer(manhole: &Manhole) -> Result<(), Errno> {

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use once_cell::sync::OnceCell;
 
 use crate::sys::futex::Lock;
+use crate::sys::startup;
 
 /// The text of the last panic, under its own small lock (no thread-locals, no poisoning).
 struct Note {
@@ -24,12 +25,13 @@ static HOOK: OnceCell<()> = OnceCell::new();
 /// Replaces the default hook, which would print to descriptor 2.
 pub fn install() {
     HOOK.get_or_init(|| {
-        std::panic::set_hook(Box::new(|panic| {
-            let mut text = format!("{panic}");
-            // Addresses only: they are named when somebody reads the note, not here.
+        let (name, bias) = startup::own_module().unwrap_or_default();
+        std::panic::set_hook(Box::new(move |panic| {
+            let mut text = format!("{panic}; in {name}:");
+            // Offsets into our own file, for addr2line: nothing is looked up while we panic.
             let backtrace = backtrace::Backtrace::new_unresolved();
             for frame in backtrace.frames().iter().take(64) {
-                let _ = write!(text, " {:#x}", frame.ip() as usize);
+                let _ = write!(text, " {:#x}", (frame.ip() as usize).wrapping_sub(bias));
             }
             swap(text);
         }));

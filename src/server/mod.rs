@@ -16,11 +16,12 @@ pub mod session;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 
 use crate::lifecycle::{self, Manhole};
 use crate::log;
 use crate::shell::World;
+use crate::sys::poll::poll;
 use crate::sys::{Errno, allocator, descriptors, thread};
 use listener::Listener;
 use session::Session;
@@ -50,6 +51,7 @@ pub fn run(manhole: &'static Manhole, delay: Duration) {
     };
     log!("Manhole UDS path: {}", listener.path());
     lifecycle::set_state(lifecycle::LISTENING);
+    allocator::reserve();
     Observer { listener, sessions: Vec::new(), world: World::new(manhole), clients: 0, resting: None }.serve();
 }
 
@@ -92,13 +94,8 @@ impl Observer {
         let accepting = self.resting.is_none() && self.sessions.len() < MAX_SESSIONS;
         let deadline = self.sessions.iter().filter_map(Session::deadline).chain(self.resting).min();
         let timeout = match deadline {
-            _ if self.sessions.iter().any(Session::is_runnable) => PollTimeout::ZERO,
-            None => PollTimeout::NONE,
-            // One more millisecond, so that the deadline has passed when we look.
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(now).as_millis() + 1;
-                PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
-            }
+            _ if self.sessions.iter().any(Session::is_runnable) => Some(Duration::ZERO),
+            deadline => deadline.map(|deadline| deadline.saturating_duration_since(now)),
         };
         let mut all: Vec<PollFd<'_>> = Vec::with_capacity(self.sessions.len() + 1);
         let wanted = if accepting { PollFlags::POLLIN } else { PollFlags::empty() };

@@ -11,7 +11,8 @@ pub mod stack_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config::nearest;
-use crate::inspect::{process, strings::Escaped};
+use crate::inspect::process::ProcessFacts;
+use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
 use crate::protocol::Status;
 use crate::stack::capture::Capture;
@@ -99,6 +100,9 @@ pub fn step(job: &mut dyn Job, world: &mut World, out: &mut Vec<u8>) -> Step {
     })
 }
 
+/// Makes a job of a command's arguments.
+pub type Start = fn(&[String]) -> Result<Box<dyn Job>, String>;
+
 /// One row of the command table.
 pub struct Command {
     /// What one types.
@@ -110,7 +114,7 @@ pub struct Command {
     /// More, with examples, for `help NAME`.
     pub help: &'static str,
     /// Understands the arguments; an error is one line for the client.
-    pub start: fn(&[String]) -> Result<Box<dyn Job>, String>,
+    pub start: Start,
 }
 
 /// Understands a line. `None` for an empty one.
@@ -132,7 +136,7 @@ pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
 
 /// The first lines that a person sees.
 pub fn banner(world: &World) -> String {
-    let uptime = process::uptime().map_or("an unknown time".to_owned(), commands::duration);
+    let uptime = ProcessFacts::read().uptime().map_or("an unknown time".to_owned(), commands::duration);
     format!(
         "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\nType help for the commands, ^D or exit to leave.\n\n",
         env!("CARGO_PKG_VERSION"),

@@ -74,10 +74,11 @@ impl Text {
     fn header(&self, stack: &ThreadStack, out: &mut Vec<u8>) {
         let _ = write!(
             out,
-            "######### ProcessID={}, ThreadID={}, name=\"{}\", state={}, syscall=",
+            "######### ProcessID={}, ThreadID={}, name=\"{}\", state={} ({}), syscall=",
             self.pid,
             stack.tid,
             Escaped(&stack.name),
+            char::from(stack.state),
             threads::state_word(stack.state),
         );
         let _ = match &stack.call {

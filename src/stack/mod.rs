@@ -53,6 +53,11 @@ impl Registers {
         }
     }
 
+    /// Makes every register unknown that `mask` has no bit for.
+    pub fn keep(&mut self, mask: u64) {
+        self.known &= mask;
+    }
+
     /// Makes register `number` unknown.
     pub fn forget(&mut self, number: u16) {
         if usize::from(number) < arch::REGISTERS {
@@ -126,6 +131,8 @@ pub enum Reason {
     Unreadable(u64),
     /// The program counter lies in no executable mapping.
     NotCode(u64),
+    /// The return address does not follow a call: the stack is damaged, or a coroutine begins here.
+    NotCall(u64),
     /// The code there has neither call frame information nor a frame-pointer chain.
     NoUnwindInfo(u64),
     /// The call frame information of this program counter is damaged or beyond what is supported.
@@ -162,6 +169,7 @@ impl fmt::Display for Reason {
             }
             Self::Unreadable(address) => write!(f, "stack memory at {address:#x} is unreadable"),
             Self::NotCode(pc) => write!(f, "return address {pc:#x} is not in executable memory"),
+            Self::NotCall(pc) => write!(f, "return address {pc:#x} does not follow a call"),
             Self::NoUnwindInfo(pc) => write!(f, "no unwind information for {pc:#x}, and no frame pointer chain"),
             Self::BadUnwindInfo(pc) => write!(f, "unwind information for {pc:#x} is damaged or unsupported"),
             Self::NotAscending(sp) => write!(f, "the frame chain loops at stack address {sp:#x}"),

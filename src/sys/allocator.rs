@@ -14,6 +14,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::futex::Lock;
+use super::raw;
 
 /// Bytes kept aside for the time when the kernel gives none. One step of a job needs less than half.
 const RESERVE: usize = 1 << 20;
@@ -36,25 +37,27 @@ pub fn usage() -> (usize, usize) {
     (MAPPED.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed))
 }
 
+/// Sets the reserve aside, once. Not in the constructor: programs that run for a millisecond need none.
+pub fn reserve() {
+    if RESERVE_START.load(Ordering::Relaxed) == 0 {
+        let reserve = map(RESERVE);
+        if !reserve.is_null() {
+            RESERVE_START.store(reserve as usize, Ordering::Relaxed);
+            RESERVE_LEFT.store(RESERVE, Ordering::Relaxed);
+        }
+    }
+}
+
 /// `dlmalloc`'s source of memory.
 struct Mappings;
 
 fn map(size: usize) -> *mut u8 {
+    let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+    // Raw: gperftools and others define `mmap` themselves.
     // SAFETY: a new private anonymous mapping aliases nothing.
-    let address = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            size,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if address == libc::MAP_FAILED {
-        return std::ptr::null_mut();
-    }
-    address.cast()
+    let region = unsafe { raw::syscall6(libc::SYS_mmap, [0, size, protection, flags, usize::MAX, 0]) };
+    region.map_or(std::ptr::null_mut(), |address| address as *mut u8)
 }
 
 fn from_reserve(size: usize) -> *mut u8 {
@@ -70,13 +73,6 @@ fn from_reserve(size: usize) -> *mut u8 {
 // SAFETY: every region comes from `map` or, once, from the reserve, which is never unmapped.
 unsafe impl dlmalloc::Allocator for Mappings {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        if RESERVE_START.load(Ordering::Relaxed) == 0 {
-            let reserve = map(RESERVE);
-            if !reserve.is_null() {
-                RESERVE_START.store(reserve as usize, Ordering::Relaxed);
-                RESERVE_LEFT.store(RESERVE, Ordering::Relaxed);
-            }
-        }
         let region = map(size);
         if region.is_null() {
             return (from_reserve(size), size, 0);
@@ -101,7 +97,7 @@ unsafe impl dlmalloc::Allocator for Mappings {
             return false;
         }
         // SAFETY: dlmalloc gives back only what `alloc` returned, and has no reference into it.
-        let done = unsafe { libc::munmap(region.cast(), size) } == 0;
+        let done = unsafe { raw::syscall6(libc::SYS_munmap, [region as usize, size, 0, 0, 0, 0]) }.is_ok();
         if done {
             MAPPED.fetch_sub(size, Ordering::Relaxed);
         }

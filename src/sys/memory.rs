@@ -61,8 +61,9 @@ impl Memory for Live {
 fn by_process_vm(address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
-    // SAFETY: getpid touches no memory.
-    let pid = unsafe { raw::syscall6(libc::SYS_getpid, [0; 6])? };
+    // Our own thread: the process id stands for the first thread, which may have exited (ESRCH).
+    // SAFETY: gettid touches no memory.
+    let pid = unsafe { raw::syscall6(libc::SYS_gettid, [0; 6])? };
     let (local, remote) = (std::ptr::from_ref(&local) as usize, std::ptr::from_ref(&remote) as usize);
     // SAFETY: the kernel writes only into `buffer`, which is ours; a bad remote address is EFAULT.
     unsafe { raw::syscall6(libc::SYS_process_vm_readv, [pid, local, 1, remote, 1, 0]) }

@@ -5,6 +5,8 @@
 //! (`strerror` may load a message catalogue, that is, call the application's `malloc`).
 
 pub mod allocator;
+pub mod clock;
+pub mod descriptor;
 pub mod descriptors;
 pub mod files;
 pub mod fork;
@@ -12,11 +14,16 @@ pub mod futex;
 pub mod kill;
 pub mod link;
 pub mod memory;
+pub mod poll;
 pub mod process;
 pub mod procfs;
+pub mod ptrace;
 pub mod raw;
+pub mod sibling;
+pub mod signal;
 pub mod socket;
 pub mod startup;
+pub mod stat;
 pub mod thread;
 
 pub use nix::errno::Errno;

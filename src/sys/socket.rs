@@ -1,13 +1,14 @@
 //! Unix stream sockets, non-blocking and close-on-exec, without `std`'s wrappers.
 //!
-//! Context: the observer.
+//! Context: the observer. What runs after the start goes straight to the kernel: `recv`, `send` and
+//! `accept4` are names that an application may define itself.
 
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, RawFd};
 
-use nix::sys::socket::{self, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, sockopt};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, sockopt};
 
 use super::procfs::File;
-use super::{Errno, Result};
+use super::{Result, raw};
 
 /// Who is at the other end, as the kernel recorded it at `connect` or `listen` (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +60,11 @@ impl Socket {
         // SAFETY: sockaddr_un is plain bytes, for which zero is a value.
         let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
         let mut length = size_of_val(&address) as libc::socklen_t;
-        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let (target, room) = (&raw mut address as usize, &raw mut length as usize);
+        let flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as usize;
         // SAFETY: `address` and `length` describe a buffer that outlives the call.
-        let number = unsafe { libc::accept4(self.raw(), (&raw mut address).cast(), &mut length, flags) };
-        let client = Self(File::from_raw(Errno::result(number)?));
+        let number = unsafe { raw::syscall6(libc::SYS_accept4, [self.raw() as usize, target, room, flags, 0, 0])? };
+        let client = Self(File::from_raw(number as RawFd));
         let used = (length as usize).saturating_sub(std::mem::offset_of!(libc::sockaddr_un, sun_path));
         let name = address.sun_path.iter().take(used).map(|byte| *byte as u8).collect();
         Ok((client, name))
@@ -76,12 +78,18 @@ impl Socket {
 
     /// Takes what has arrived; 0 is the end.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
-        socket::recv(self.raw(), buffer, MsgFlags::MSG_DONTWAIT)
+        let (target, flags) = (buffer.as_mut_ptr() as usize, libc::MSG_DONTWAIT as usize);
+        // SAFETY: the kernel writes only into `buffer`.
+        unsafe { raw::syscall6(libc::SYS_recvfrom, [self.raw() as usize, target, buffer.len(), flags, 0, 0]) }
     }
 
     /// Sends what the kernel takes now, never raising SIGPIPE.
     pub fn send(&self, bytes: &[u8]) -> Result<usize> {
-        socket::send(self.raw(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as usize;
+        // SAFETY: the kernel only reads `bytes`.
+        unsafe {
+            raw::syscall6(libc::SYS_sendto, [self.raw() as usize, bytes.as_ptr() as usize, bytes.len(), flags, 0, 0])
+        }
     }
 }
 

@@ -148,7 +148,12 @@ fn difference(mine: &Stack, theirs: &Stack, at: usize, why: &str) -> String {
     let right: Vec<&Frame> = theirs.frames.iter().filter(|frame| !frame.synthetic).collect();
     for index in at.saturating_sub(3)..(at + 4).min(left.len().max(right.len())) {
         let mark = if index == at { ">" } else { " " };
-        let _ = writeln!(text, "{mark} #{index:<3} ours   {}\n       oracle {}", show(left.get(index)), show(right.get(index)));
+        let _ = writeln!(
+            text,
+            "{mark} #{index:<3} ours   {}\n       oracle {}",
+            show(left.get(index)),
+            show(right.get(index))
+        );
     }
     for (who, stack) in [("ours", mine), ("oracle", theirs)] {
         if let Some(reason) = &stack.ended_early {

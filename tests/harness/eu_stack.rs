@@ -26,7 +26,8 @@ fn parse(text: &str) -> Vec<Stack> {
             let mut words = rest.split_whitespace().skip(1);
             let first = words.next().unwrap_or_default();
             let address = first.strip_prefix("0x").and_then(|it| u64::from_str_radix(it, 16).ok());
-            let name: Vec<&str> = if address.is_some() { words.collect() } else { [first].into_iter().chain(words).collect() };
+            let name: Vec<&str> =
+                if address.is_some() { words.collect() } else { [first].into_iter().chain(words).collect() };
             let name = if name.is_empty() { "??".to_owned() } else { name.join(" ") };
             stack.frames.push(Frame { address, function: name, linkage_name: None, inlined: false, synthetic: false });
         }

@@ -72,8 +72,20 @@ pub fn build(name: &str, compiler: Compiler, flags: &[&str]) -> PathBuf {
 
     let plus = source.extension().is_some_and(|it| it == "cc");
     let program = match compiler {
-        Compiler::Gnu => if plus { "g++" } else { "gcc" },
-        Compiler::Clang => if plus { "clang++" } else { "clang" },
+        Compiler::Gnu => {
+            if plus {
+                "g++"
+            } else {
+                "gcc"
+            }
+        }
+        Compiler::Clang => {
+            if plus {
+                "clang++"
+            } else {
+                "clang"
+            }
+        }
         Compiler::Rustc => "rustc",
     };
     let fresh = output.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));

@@ -34,7 +34,9 @@ pub fn canonical(name: &str) -> String {
     if let Some((before, _)) = name.split_once(" [clone ") {
         name = before;
     }
-    if !name.starts_with('@') && let Some((before, _)) = name.split_once('@') {
+    if !name.starts_with('@')
+        && let Some((before, _)) = name.split_once('@')
+    {
         name = before;
     }
     for clone in [".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv."] {
@@ -58,9 +60,12 @@ fn fold_closures(name: &str) -> String {
     {
         text.truncate(start);
     }
-    for (open, close, folded) in
-        [("{lambda", '}', "{lambda}"), ("<lambda", '>', "{lambda}"), ("{closure#", '}', "{closure}"), ("{closure_env#", '}', "{closure}")]
-    {
+    for (open, close, folded) in [
+        ("{lambda", '}', "{lambda}"),
+        ("<lambda", '>', "{lambda}"),
+        ("{closure#", '}', "{closure}"),
+        ("{closure_env#", '}', "{closure}"),
+    ] {
         let mut from = 0;
         while let Some(start) = text[from..].find(open).map(|it| it + from) {
             let opening = open.as_bytes()[0] as char;
@@ -120,8 +125,21 @@ fn without_arguments(name: &str) -> String {
     while index < name.len() {
         let rest = &name[index..];
         if depth == 0
-            && let Some(symbol) = ["operator<=>", "operator<<=", "operator>>=", "operator->*", "operator<<", "operator>>",
-                "operator->", "operator<=", "operator>=", "operator<", "operator>"].iter().find(|it| rest.starts_with(**it))
+            && let Some(symbol) = [
+                "operator<=>",
+                "operator<<=",
+                "operator>>=",
+                "operator->*",
+                "operator<<",
+                "operator>>",
+                "operator->",
+                "operator<=",
+                "operator>=",
+                "operator<",
+                "operator>",
+            ]
+            .iter()
+            .find(|it| rest.starts_with(**it))
         {
             result.push_str(symbol);
             index += symbol.len();
@@ -228,7 +246,9 @@ fn read_table(path: &Path) -> Table {
 
 fn add_symbols(file: &object::File<'_>, table: &mut Table) {
     for symbol in file.symbols().chain(file.dynamic_symbols()) {
-        if symbol.address() != 0 && let Ok(name) = symbol.name() {
+        if symbol.address() != 0
+            && let Ok(name) = symbol.name()
+        {
             table.entry(canonical(&demangle(name))).or_default().push(symbol.address());
         }
     }
@@ -263,7 +283,9 @@ fn spellings_of_one_function_are_canonical() {
     ] {
         assert_eq!(canonical(left), canonical(right));
     }
-    for (left, right) in [("f", "g"), ("ns::f", "f"), ("f<int>", "f<long>"), ("operator new(unsigned long)", "operator delete")] {
+    for (left, right) in
+        [("f", "g"), ("ns::f", "f"), ("f<int>", "f<long>"), ("operator new(unsigned long)", "operator delete")]
+    {
         assert_ne!(canonical(left), canonical(right));
     }
     assert!(same_function_at_one_pc("a::{impl#3}::run", "<a::T<u8>as b::Trait>::run"));

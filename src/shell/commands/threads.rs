@@ -4,21 +4,22 @@
 
 use super::fail;
 use crate::config::glob;
+use crate::inspect::sockets::Sockets;
 use crate::inspect::strings::Escaped;
-use crate::inspect::{syscalls, threads};
+use crate::inspect::syscalls::{self, ThreadContext};
+use crate::inspect::threads::{self, Reader};
 use crate::protocol::Status;
 use crate::shell::{Command, Job, Step, World};
-use crate::sys::memory::Live;
 use crate::sys::procfs;
 
 pub const COMMAND: Command = Command {
     name: "threads",
     synopsis: "[TID|NAME-GLOB]",
     summary: "List the threads: name, state, CPU time, the system call each sits in with its arguments.",
-    help: "threads\nthreads 'io_thd_*'\n\nUser and system time are in seconds. A running thread has no system call to show.",
+    help: "threads\nthreads 'io_thd_*'\n\nCPU time is in seconds, user and kernel together. A running thread has no system call to show.",
     start: |arguments| match arguments {
-        [] => Ok(Box::new(List { which: None, rest: None, shown: 0 })),
-        [which] => Ok(Box::new(List { which: Some(which.clone()), rest: None, shown: 0 })),
+        [] => Ok(Box::new(List { which: None, rest: None, shown: 0, sockets: Sockets::default() })),
+        [which] => Ok(Box::new(List { which: Some(which.clone()), rest: None, shown: 0, sockets: Sockets::default() })),
         _ => Err("takes one thread id or glob".to_owned()),
     },
 };
@@ -30,6 +31,7 @@ struct List {
     which: Option<String>,
     rest: Option<std::vec::IntoIter<i32>>,
     shown: usize,
+    sockets: Sockets,
 }
 
 impl Job for List {
@@ -39,27 +41,28 @@ impl Job for List {
                 Ok(ids) => self.rest = Some(ids.into_iter()),
                 Err(error) => return fail(out, &format!("cannot list /proc/self/task: {}", error.desc())),
             }
-            out.extend_from_slice(b"    TID NAME            STATE                   USER     SYSTEM  SYSTEM CALL\n");
+            out.extend_from_slice(b"    TID NAME            STATE                   CPU s  SYSTEM CALL\n");
             return Step::More;
         };
+        let reader = Reader::new();
         for tid in rest.by_ref().take(BATCH) {
             // One that exits now is no thread any more.
-            let Ok(facts) = threads::facts(tid) else { continue };
+            let Ok(facts) = reader.read(tid) else { continue };
             if self.which.as_ref().is_some_and(|which| !selects(which, tid, &facts.name)) {
                 continue;
             }
             self.shown += 1;
             let call = match &facts.call {
-                Some(call) if tid != world.own_tid => syscalls::full(call, &Live).to_string(),
-                _ if tid == world.own_tid => "(this is the manhole's own thread)".to_owned(),
-                _ => "-".to_owned(),
+                _ if tid == world.own_tid => "(the manhole's own thread)".to_owned(),
+                Some(call) => syscalls::describe(call, &ThreadContext::new(tid, Some(&self.sockets))).to_string(),
+                None => "-".to_owned(),
             };
             let line = format!(
-                "{tid:>7} {:<15} {:<19} {:>8.3} {:>10.3}  {call}\n",
+                "{tid:>7} {:<15} {} {:<16} {:>10.3}  {call}\n",
                 Escaped(&facts.name).to_string(),
-                threads::state_word(facts.state),
-                facts.user.as_secs_f64(),
-                facts.system.as_secs_f64(),
+                char::from(facts.state),
+                format!("({})", threads::state_word(facts.state)),
+                facts.cpu.as_secs_f64(),
             );
             out.extend_from_slice(line.as_bytes());
         }

@@ -1,0 +1,70 @@
+# What to do with this repository: `make` builds, `make demo` shows it, `make test` tests everything.
+# CARGO_TARGET_DIR moves everything that is built; PREFIX and DESTDIR are where `make install` puts it.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+CC = gcc
+CXX = g++
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# More arguments for `cargo test`, for example: make test TESTS='--test client'
+TESTS ?=
+
+LIBRARY := $(TARGET)/release/libmanhole.so
+CLIENT := $(TARGET)/release/manhole-cli
+# A fixture is one file; the flags that it needs are on its first line (`// flags: …`).
+FIXTURES := $(patsubst c-tests/%,$(TARGET)/c-tests/%,$(basename $(wildcard c-tests/*.c c-tests/*.cc)))
+FLAGS = $$(sed -n '1s,^// flags: ,,p' $<)
+WARNINGS := -Wall -Wextra -Wno-missing-field-initializers
+
+export MANHOLE_SO := $(LIBRARY)
+export MANHOLE_CLI := $(CLIENT)
+export MANHOLE_FIXTURES := $(TARGET)/c-tests
+
+.PHONY: build setup fixtures demo test bench lint install clean
+.DELETE_ON_ERROR:
+
+build:
+	$(CARGO) build --release
+
+setup:
+	scripts/setup
+
+fixtures: $(FIXTURES)
+
+$(TARGET)/c-tests/%: c-tests/%.c $(wildcard c-tests/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(WARNINGS) $< -o $@ $(FLAGS)
+
+$(TARGET)/c-tests/%: c-tests/%.cc $(wildcard c-tests/*.h)
+	@mkdir -p $(@D)
+	$(CXX) $(WARNINGS) $< -o $@ $(FLAGS)
+
+demo: build
+	scripts/demo
+
+# --release: the tests look at the very library that `make build` makes and `make install` installs.
+test: setup build fixtures
+	$(CARGO) test --release $(TESTS)
+
+bench: setup build fixtures
+	scripts/bench
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	scripts/check-rooms
+	for header in $(wildcard include/*.h); do \
+	    $(CC) -xc -std=c99 -pedantic -Wall -Wextra -Werror -fsyntax-only $$header && \
+	    $(CXX) -xc++ -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only $$header || exit 1; \
+	done
+
+install: build
+	install -Dm755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libmanhole.so
+	install -Dm755 $(CLIENT) $(DESTDIR)$(PREFIX)/bin/manhole-cli
+	for header in $(wildcard include/*.h); do \
+	    install -Dm644 $$header $(DESTDIR)$(PREFIX)/$$header || exit 1; \
+	done
+
+clean:
+	$(CARGO) clean

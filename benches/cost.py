@@ -1,0 +1,91 @@
+"""What the library costs while nobody looks: start-up, memory, size, wake-ups; and a running thread under a dump."""
+
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+
+from host import FIXTURES, LIBRARY, Host, Unavailable, dump, need
+
+IDLE = [FIXTURES / "threads_deep", 1, 6]
+
+
+def start(table):
+    """/bin/true, bare, with the library, and with an allocator for comparison."""
+    jemalloc = next(iter(sorted(pathlib.Path("/usr/lib").glob("*/libjemalloc.so.2"))), None)
+    variants = ["-", LIBRARY] + ([str(jemalloc)] if jemalloc else [])
+    done = subprocess.run([FIXTURES / "bench_spawn", "500", "/bin/true", *variants], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Unavailable(f"WRONG: {done.stdout}{done.stderr}")
+    bare, ours, *others = (float(line.split()[0]) for line in done.stdout.splitlines()[: len(variants)])
+    table.at_most("/bin/true under LD_PRELOAD, by its bare time", round(ours / bare, 2), "x", 1.6, f"{bare:.0f} us bare", f"{ours:.0f} us")
+    for other in others:
+        table.information("/bin/true with jemalloc preloaded", f"{other / bare:.2f} x", f"{bare:.0f} us bare", f"{other:.0f} us")
+
+
+def memory(table):
+    """Of an idle process, while another one uses the library too, so that its text counts as shared."""
+
+    def private(preload):
+        with Host(IDLE, preload, ready=True), Host(IDLE, preload, ready=True) as second:
+            rollup = second.rollup()
+            return rollup["Private_Clean"] + rollup["Private_Dirty"], rollup["Rss"]
+
+    pairs = [(private(True), private(False)) for _ in range(3)]
+    extra = statistics.median(with_us[0] - bare[0] for with_us, bare in pairs)
+    resident = statistics.median(with_us[1] - bare[1] for with_us, bare in pairs)
+    table.at_most("private memory of an idle process", extra, "kB", 512)
+    table.information("resident memory, shared file pages included", f"{resident:g} kB")
+
+
+def size(table):
+    """On disk, as a distribution would ship it."""
+    with tempfile.NamedTemporaryFile() as stripped:
+        subprocess.run([need("strip"), "-o", stripped.name, LIBRARY], check=True)
+        table.at_most("stripped libmanhole.so", round(os.path.getsize(stripped.name) / 1e6, 2), "MB", 2)
+
+
+def wake_ups(table):
+    """Context switches of our threads in 10 seconds in which nobody connects."""
+
+    def switches(host):
+        found = [re.findall(r"ctxt_switches:\s+(\d+)", task.joinpath("status").read_text()) for task in host.own_threads()]
+        if not found:
+            raise Unavailable("WRONG: no thread of ours is in sight")
+        return sum(int(number) for numbers in found for number in numbers)
+
+    with Host(IDLE, ready=True) as host:
+        time.sleep(0.5)
+        before = switches(host)
+        time.sleep(10)
+        table.at_most("context switches in 10 idle seconds", switches(host) - before, "", 0)
+
+
+def running_thread(table):
+    """How long a thread that computes stands still for a dump.
+
+    The machine's own interruptions come on top, never off: of nine rounds the one that they disturbed least counts.
+    """
+
+    def longest(host, dumps):
+        gaps = []
+        for _ in range(9):
+            # Room for what the kernel allows real-time threads in each second.
+            time.sleep(0.2)
+            host.process.stdin.write(b"\n")
+            host.process.stdin.flush()
+            time.sleep(0.03)
+            if dumps:
+                dump(host)
+            gaps.append(float(host.process.stdout.readline()))
+        return min(gaps)
+
+    if os.cpu_count() < 2:
+        raise Unavailable("one processor only")
+    with Host([FIXTURES / "spin_gap"], ready=True) as host:
+        dump(host)
+        quiet, under_dump = longest(host, False), longest(host, True)
+        table.at_most("longest stop of a running thread, least of 9", round(under_dump, 1), "us", 50, f"{quiet:.1f} us bare")

@@ -1,0 +1,215 @@
+//! Naming the addresses of one module: which files are asked, in which order, and what becomes of the answers.
+//!
+//! Context: the observer. Symbol tables give every function a name; debug information, where there is any,
+//! gives it gdb's name, the functions inlined into it, and lines. Files are opened for one batch and closed.
+
+use std::rc::Rc;
+
+use super::super::modules::Module;
+use super::bytes::Budget;
+use super::debugfile::{self, DebugFile};
+use super::demangle::{Style, demangle};
+use super::dwarf::{DebugInfo, Parsed};
+use super::elf::{Elf, SHT_DYNSYM, SHT_SYMTAB, Section};
+use super::functions::Functions;
+use super::symtab::{Search, Symbol};
+use super::targets::Targets;
+use super::{dynamic, lines, minidebug, names, plt};
+use crate::sys::memory::Memory;
+
+/// Bytes of compressed sections unpacked for one module at most; beyond it, lines are left out.
+const MOST_UNPACKED: u64 = 40 << 20;
+
+/// A frame with its texts as they were read; the fields are [`super::SourceFrame`]'s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub function: Option<String>,
+    pub offset: Option<u64>,
+    pub file: Option<String>,
+    pub line: u32,
+    pub inlined: bool,
+}
+
+/// The files of a module, as far as they could be found.
+pub struct Files {
+    /// The file that is mapped.
+    pub main: Option<Elf>,
+    /// The file that its debug information was split off into.
+    pub debug: Option<DebugFile>,
+    /// Where debug information was looked for in vain.
+    pub looked: Vec<Vec<u8>>,
+}
+
+impl Files {
+    /// Opens the files of `module`.
+    pub fn open(module: &Module) -> Self {
+        let main = debugfile::of_module(module);
+        let mut looked = Vec::new();
+        let debug = match &main {
+            Some(elf) if has_debug_info(elf) => None,
+            main => debugfile::separate(module, main.as_ref(), &mut looked),
+        };
+        Self { main, debug, looked }
+    }
+
+    /// The file with debug information, and its path.
+    pub fn with_debug_info<'a>(&'a self, module: &'a Module) -> Option<(&'a Elf, &'a [u8])> {
+        let own = self.main.as_ref().map(|elf| (elf, module.path.as_slice()));
+        let split = self.debug.as_ref().map(|file| (&file.elf, file.path.as_slice()));
+        own.into_iter().chain(split).find(|(elf, _)| has_debug_info(elf))
+    }
+}
+
+fn has_debug_info(elf: &Elf) -> bool {
+    elf.section(".debug_info").or_else(|| elf.section(".zdebug_info")).is_some()
+}
+
+/// The frames at each of `targets` (before the load bias of `module`), innermost first.
+pub fn module(memory: &impl Memory, module: &Module, targets: &Targets) -> Vec<Vec<Named>> {
+    let files = Files::open(module);
+    let symbols = symbols(memory, module, &files, targets);
+    let mut frames: Vec<Vec<Named>> = symbols
+        .into_iter()
+        .zip(targets.addresses())
+        .map(|(symbol, address)| {
+            let (name, start) = symbol?;
+            Some(Named { function: Some(name), offset: Some(address.wrapping_sub(start)), ..Named::default() })
+        })
+        .map(|frame| frame.into_iter().collect())
+        .collect();
+    if let Some((elf, path)) = files.with_debug_info(module) {
+        let alternate = debugfile::alternate(elf, path);
+        let budget = Budget::new(MOST_UNPACKED);
+        if let Some(info) = DebugInfo::open(elf, alternate.as_ref(), &budget) {
+            add_debug_info(&info, targets, &mut frames);
+        }
+        // What was found may be half: a chain without its inlined functions is false, a name is not.
+        if budget.is_exhausted() {
+            frames.iter_mut().for_each(|frames| strip(frames));
+        }
+    }
+    frames
+}
+
+/// Keeps the function that was compiled at an address, and nothing of what debug information added.
+fn strip(frames: &mut Vec<Named>) {
+    frames.retain(|frame| !frame.inlined);
+    for frame in frames {
+        (frame.file, frame.line) = (None, 0);
+    }
+}
+
+/// The name and start of the symbol at each target.
+fn symbols(
+    memory: &impl Memory,
+    module: &Module,
+    files: &Files,
+    targets: &Targets,
+) -> Vec<Option<(String, u64)>> {
+    let mini = files.main.as_ref().filter(|elf| elf.section_of_kind(SHT_SYMTAB).is_none()).and_then(minidebug::open);
+    let debug = files.debug.as_ref().map(|file| &file.elf);
+    let main = files.main.as_ref();
+    let mut tables: Vec<(&Elf, &Section, &Section)> = Vec::new();
+    match table(main, SHT_SYMTAB) {
+        Some(table) => tables.push(table),
+        None => {
+            let parts = [table(main, SHT_DYNSYM), table(mini.as_ref(), SHT_SYMTAB), table(debug, SHT_SYMTAB)];
+            tables.extend(parts.into_iter().flatten());
+        }
+    }
+    if tables.is_empty() {
+        let names = dynamic::names(memory, module, targets.addresses());
+        return names.into_iter().map(|name| name.map(|(name, start)| (readable(&name), start))).collect();
+    }
+    let mut search = Search::new(targets.addresses());
+    for (number, (elf, section, _)) in tables.iter().enumerate() {
+        search.offer_table(elf, section, number as u8);
+    }
+    let sections = main.or(debug).map(Elf::sections).unwrap_or_default();
+    let section_of = |address| sections.iter().find(|section| section.is_code_at(address));
+    let found = search.finish(|address| section_of(address).map(|section| section.address));
+    let name = |symbol: Symbol| {
+        let (elf, _, strings) = tables.get(usize::from(symbol.table))?;
+        let name = elf.string(strings, u64::from(symbol.name));
+        (!name.is_empty()).then(|| (readable(&name), symbol.start))
+    };
+    let named = found.into_iter().zip(targets.addresses()).map(|(symbol, address)| {
+        // A stub has no symbol of its own: whatever lies before it is not its name.
+        match section_of(*address).filter(|section| plt::is_stubs(section)) {
+            Some(section) => plt::name(main?, section, *address).map(|(name, start)| (readable(&name) + "@plt", start)),
+            None => symbol.and_then(name),
+        }
+    });
+    named.collect()
+}
+
+fn table(elf: Option<&Elf>, kind: u32) -> Option<(&Elf, &Section, &Section)> {
+    let elf = elf?;
+    let symbols = elf.section_of_kind(kind)?;
+    Some((elf, symbols, elf.sections().get(symbols.link as usize)?))
+}
+
+/// A symbol's name without its version, demangled if it is mangled.
+fn readable(name: &[u8]) -> String {
+    let end = name.iter().position(|byte| *byte == b'@').filter(|end| *end > 0).unwrap_or(name.len());
+    let name = String::from_utf8_lossy(name.get(..end).unwrap_or_default());
+    demangle(&name, Style::Symbol).unwrap_or_else(|| name.into_owned())
+}
+
+fn add_debug_info(info: &DebugInfo, targets: &Targets, frames: &mut [Vec<Named>]) {
+    for group in info.units_of(targets).chunk_by(|one, other| one.0 == other.0) {
+        let Some(unit) = group.first().and_then(|(offset, _)| info.unit_at(*offset)) else { continue };
+        let addresses = group.iter().filter_map(|(_, target)| targets.addresses().get(*target).copied());
+        let addresses = Targets::new(addresses.collect());
+        let places = lines::places(&unit.unit, &addresses);
+        let chains = Functions::find(info, &unit.unit, &addresses);
+        let answers = addresses.addresses().iter().zip(chains).zip(places);
+        for (((address, chain), place), (_, target)) in answers.zip(group) {
+            if let Some(frames) = frames.get_mut(*target) {
+                let symbol = std::mem::take(frames).pop();
+                *frames = describe(info, &unit, *address, chain, place, symbol);
+            }
+        }
+    }
+}
+
+/// Frames from a chain of functions (outermost first), the place of the address, and its symbol.
+fn describe(
+    info: &DebugInfo,
+    unit: &Rc<Parsed>,
+    address: u64,
+    chain: Vec<super::functions::Link>,
+    mut place: Option<lines::Place>,
+    symbol: Option<Named>,
+) -> Vec<Named> {
+    let mut frames = Vec::with_capacity(chain.len().max(1));
+    let locate = |frame: &mut Named, place: Option<lines::Place>| {
+        if let Some((file, line)) = place.filter(|place| place.1 != 0) {
+            frame.file = lines::file_name(info, &unit.unit, file);
+            frame.line = if frame.file.is_some() { line } else { 0 };
+        }
+    };
+    for link in chain.into_iter().rev() {
+        let mut frame = Named {
+            function: names::name(info, unit, link.offset),
+            offset: link.start.filter(|_| link.call.is_none()).map(|start| address.wrapping_sub(start)),
+            inlined: link.call.is_some(),
+            ..Named::default()
+        };
+        if frame.function.is_none() && !frame.inlined {
+            frame.function = symbol.as_ref().and_then(|symbol| symbol.function.clone());
+        }
+        locate(&mut frame, place);
+        place = link.call;
+        frames.push(frame);
+    }
+    if frames.is_empty() {
+        // Code without a function entry: assembly, with lines perhaps.
+        let mut frame = symbol.unwrap_or_default();
+        locate(&mut frame, place);
+        if frame != Named::default() {
+            frames.push(frame);
+        }
+    }
+    frames
+}

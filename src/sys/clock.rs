@@ -1,0 +1,43 @@
+//! Clocks: how much a thread has run, and monotonic time without libc.
+//!
+//! Context: any, the ptrace helper included.
+
+use super::{Result, raw};
+
+/// Nanoseconds that thread `tid` of this process has spent on a processor.
+///
+/// The kernel knows this clock by number: the complement of the tid, "per thread" (4), "scheduler
+/// time" (2): `make_thread_cpuclock` in include/linux/posix-timers.h. Any thread of the process may
+/// read it, for about 0.3 µs.
+pub fn thread_run_time(tid: i32) -> Result<u64> {
+    read((!tid << 3) | 4 | 2)
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub fn monotonic() -> u64 {
+    read(libc::CLOCK_MONOTONIC).unwrap_or(0)
+}
+
+fn read(clock: libc::clockid_t) -> Result<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // The kernel takes the clock as an int; sign extension keeps its upper half out of the way.
+    let arguments = [clock as isize as usize, &raw mut time as usize, 0, 0, 0, 0];
+    // SAFETY: the kernel writes one timespec.
+    unsafe { raw::syscall6(libc::SYS_clock_gettime, arguments)? };
+    Ok((time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_run_time_advances() {
+        let tid = nix::unistd::gettid().as_raw();
+        let before = thread_run_time(tid).expect("a clock");
+        let start = monotonic();
+        while monotonic() < start + 50_000 {}
+        assert!(thread_run_time(tid).expect("a clock") > before);
+        assert!(thread_run_time(i32::MAX).is_err());
+    }
+}

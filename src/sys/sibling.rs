@@ -1,0 +1,129 @@
+//! A helper process that shares our memory: made, talked to, reaped.
+//!
+//! Context: the observer makes and reaps; the waits and wakes are for both sides. They are not
+//! "private", because the kernel wakes the word of an exiting process as a shared futex.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Errno, Result, clock, raw, signal};
+
+/// A mapping of our own with an unmapped page below it, for a stack.
+#[derive(Debug)]
+pub struct Mapping {
+    start: usize,
+    length: usize,
+}
+
+impl Mapping {
+    const GUARD: usize = 65536;
+
+    /// Maps `length` zeroed bytes above a guard that faults.
+    pub fn with_guard(length: usize) -> Result<Self> {
+        let length = length.next_multiple_of(Self::GUARD) + Self::GUARD;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let arguments = [0, length, libc::PROT_NONE as usize, flags as usize, usize::MAX, 0];
+        // SAFETY: a new anonymous mapping aliases nothing.
+        let start = unsafe { raw::syscall6(libc::SYS_mmap, arguments)? };
+        let mapping = Self { start, length };
+        let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+        let arguments = [start + Self::GUARD, length - Self::GUARD, protection, 0, 0, 0];
+        // SAFETY: the range lies in the mapping made above.
+        unsafe { raw::syscall6(libc::SYS_mprotect, arguments)? };
+        Ok(mapping)
+    }
+
+    /// The address behind its last byte.
+    pub fn end(&self) -> usize {
+        self.start + self.length
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and its owner let go of it.
+        let _ = unsafe { raw::syscall6(libc::SYS_munmap, [self.start, self.length, 0, 0, 0, 0]) };
+    }
+}
+
+/// Starts `entry(argument)` on the stack that ends at `stack_end`, as a process of its own in our
+/// memory and our descriptor table. It has no exit signal, so the application's `wait` does not see
+/// it; every signal is blocked in it; when it ends, the kernel clears `alive` and wakes its waiters.
+///
+/// # Safety
+/// `entry` runs with our thread pointer while we run too: it must keep to raw system calls and to
+/// memory that it was given. The stack, `argument` and `alive` must outlive the process.
+pub unsafe fn spawn_in_our_memory(
+    entry: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+    stack_end: usize,
+    argument: *mut libc::c_void,
+    alive: &AtomicU32,
+) -> Result<i32> {
+    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_CHILD_CLEARTID;
+    let before = signal::block_all();
+    let none = std::ptr::null_mut::<libc::c_void>();
+    let stack = stack_end as *mut libc::c_void;
+    // SAFETY: `entry` and the stack are as our caller vouches; the flags let it share what it may share.
+    let pid = unsafe { libc::clone(entry, stack, flags, argument, none, none, alive.as_ptr()) };
+    let error = Errno::last();
+    signal::set_blocked(before);
+    if pid < 0 { Err(error) } else { Ok(pid) }
+}
+
+/// Kills the process `pid`, a child of ours that was not reaped yet.
+pub fn kill(pid: i32) {
+    // SAFETY: kill touches no memory.
+    let _ = unsafe { raw::syscall6(libc::SYS_kill, [pid as usize, libc::SIGKILL as usize, 0, 0, 0, 0]) };
+}
+
+/// Takes the exit status of `pid` if it has ended; true when nothing is left to reap.
+pub fn reap(pid: i32) -> bool {
+    let options = (libc::__WALL | libc::WNOHANG) as usize;
+    // SAFETY: a null status pointer is allowed.
+    match unsafe { raw::syscall6(libc::SYS_wait4, [pid as usize, 0, options, 0, 0, 0]) } {
+        Ok(reaped) => reaped != 0,
+        Err(error) => error == Errno::ECHILD,
+    }
+}
+
+/// Asks the kernel to kill the calling process when the thread that made it ends.
+pub fn die_with_parent() {
+    let arguments = [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0];
+    // SAFETY: this prctl touches no memory.
+    let _ = unsafe { raw::syscall6(libc::SYS_prctl, arguments) };
+}
+
+/// The parent of the calling process.
+pub fn parent() -> i32 {
+    // SAFETY: getppid touches no memory.
+    unsafe { raw::syscall6(libc::SYS_getppid, [0; 6]) }.unwrap_or(0) as i32
+}
+
+/// Sleeps until `word` is no longer `value`, at most `nanoseconds`; returns what it is then.
+pub fn wait_while(word: &AtomicU32, value: u32, nanoseconds: u64) -> u32 {
+    let deadline = clock::monotonic().saturating_add(nanoseconds);
+    loop {
+        let now = word.load(Ordering::Acquire);
+        let left = deadline.saturating_sub(clock::monotonic());
+        if now != value || left == 0 {
+            return now;
+        }
+        let time = libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
+        let operation = libc::FUTEX_WAIT as usize;
+        let arguments = [word.as_ptr() as usize, operation, value as usize, &raw const time as usize, 0, 0];
+        // SAFETY: `word` and `time` outlive the call; every failure means "look again".
+        let _ = unsafe { raw::syscall6(libc::SYS_futex, arguments) };
+    }
+}
+
+/// Sets `word` and wakes who waits for it.
+pub fn set_and_wake(word: &AtomicU32, value: u32) {
+    word.store(value, Ordering::Release);
+    wake(word);
+}
+
+/// Wakes who waits for `word`.
+pub fn wake(word: &AtomicU32) {
+    let arguments = [word.as_ptr() as usize, libc::FUTEX_WAKE as usize, i32::MAX as usize, 0, 0, 0];
+    // SAFETY: FUTEX_WAKE only uses the address as a key.
+    let _ = unsafe { raw::syscall6(libc::SYS_futex, arguments) };
+}
