@@ -21,6 +21,7 @@ pub struct Launch {
     /// Preloaded before the library.
     others: Vec<OsString>,
     bare: bool,
+    library: Option<PathBuf>,
     ready: Ready,
 }
 
@@ -47,7 +48,7 @@ impl Launch {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.env_remove("MANHOLE").env_remove("LD_PRELOAD");
-        Self { command, options: String::new(), others: Vec::new(), bare: false, ready: Ready::Socket }
+        Self { command, options: String::new(), others: Vec::new(), bare: false, library: None, ready: Ready::Socket }
     }
 
     /// The fixture `name`, which says `ready`.
@@ -58,6 +59,14 @@ impl Launch {
     /// Without the library: the control.
     pub fn bare(mut self) -> Self {
         self.bare = true;
+        self
+    }
+
+    /// Preloads a copy of the library in `directory`, for users who cannot read where it was built.
+    pub fn library_copied_to(mut self, directory: &Path) -> Self {
+        let copy = directory.join("libmanhole.so");
+        std::fs::copy(fixtures::library(), &copy).expect("cannot copy the library");
+        self.library = Some(copy);
         self
     }
 
@@ -126,7 +135,7 @@ impl Launch {
     pub fn start_only(mut self) -> Host {
         let mut libraries = self.others;
         if !self.bare {
-            libraries.push(fixtures::library().into());
+            libraries.push(self.library.unwrap_or_else(fixtures::library).into());
         }
         if !libraries.is_empty() {
             self.command.env("LD_PRELOAD", libraries.join(OsStr::new(":")));
@@ -309,6 +318,7 @@ impl Drop for Host {
         for child in self.children() {
             // SAFETY: plain system call; a child of our child, which is still alive to keep its pid.
             unsafe { libc::kill(child, libc::SIGKILL) };
+            let _ = std::fs::remove_file(socket_of(child));
         }
         let _ = self.child.kill();
         if let Ok(status) = self.child.wait()
