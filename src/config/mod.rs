@@ -15,6 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::stack::Limits;
+use crate::stack::capture::Methods;
 use literal::Value;
 
 /// The environment variable that carries the options.
@@ -27,19 +28,6 @@ pub enum Destination {
     Descriptor(i32),
     /// A file, opened at each line and appended to.
     Path(String),
-}
-
-/// Which ways of capturing a stack a dump may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CaptureMode {
-    /// The gentlest that works, thread by thread.
-    Auto,
-    /// Only `/proc`: no thread is ever stopped.
-    Proc,
-    /// Only ptrace.
-    Ptrace,
-    /// Only the signal.
-    Signal,
 }
 
 /// All options, with their meaning resolved.
@@ -65,8 +53,8 @@ pub struct Config {
     pub start_timeout: Duration,
     /// Globs on the program's name; empty for every program.
     pub only: Vec<String>,
-    /// See [`OPTIONS`].
-    pub capture: CaptureMode,
+    /// The ways of capturing that a dump may use.
+    pub capture: Methods,
     /// Bounds of one dump, from `max_frames`, `stack_bytes` and `dump_bytes`.
     pub limits: Limits,
     /// See [`OPTIONS`].
@@ -191,11 +179,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "auto",
         help: "How stacks may be captured: auto takes the gentlest way that works, thread by thread.",
         apply: |config, value| {
+            let only = Methods { proc: false, ptrace: false, signal: false };
             config.capture = match value.as_text()?.as_str() {
-                "auto" => CaptureMode::Auto,
-                "proc" => CaptureMode::Proc,
-                "ptrace" => CaptureMode::Ptrace,
-                "signal" => CaptureMode::Signal,
+                "auto" => Methods::default(),
+                "proc" => Methods { proc: true, ..only },
+                "ptrace" => Methods { ptrace: true, ..only },
+                "signal" => Methods { signal: true, ..only },
                 _ => return None,
             };
             Some(())
@@ -260,7 +249,7 @@ impl Default for Config {
             strict: true,
             start_timeout: Duration::from_millis(500),
             only: Vec::new(),
-            capture: CaptureMode::Auto,
+            capture: Methods::default(),
             limits: Limits::default(),
             max_threads: 32768,
             client_timeout: Duration::from_secs(60),
@@ -298,6 +287,28 @@ impl Config {
             config.given.push((spec.name, pair.spelling));
         }
         Ok(config)
+    }
+
+    /// Whether [`Self::anchor`] would change anything.
+    pub fn has_relative_paths(&self) -> bool {
+        let log = match &self.verbose_destination {
+            Destination::Path(path) => Some(path),
+            Destination::Descriptor(_) => None,
+        };
+        self.socket_path.iter().chain(log).any(|path| !path.starts_with('/'))
+    }
+
+    /// Makes relative paths absolute: the observer has a working folder of its own.
+    pub fn anchor(&mut self, folder: &str) {
+        let absolute = |path: &mut String| {
+            if !path.starts_with('/') {
+                *path = format!("{}/{path}", folder.trim_end_matches('/'));
+            }
+        };
+        self.socket_path.as_mut().map(absolute);
+        if let Destination::Path(path) = &mut self.verbose_destination {
+            absolute(path);
+        }
     }
 
     /// The value of an option as it was spelt, if it was given.
@@ -353,6 +364,14 @@ mod tests {
         assert_eq!(error("strict=True,strict=True"), "option strict is given twice");
         assert!(error("start_timeout=-1").contains("expects seconds"));
         assert!(error("max_frames=0").contains("from 1 to 1000000"));
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_folder_of_the_start() {
+        let mut config = Config::parse("socket_path=run/x, verbose_destination=/var/log/x").unwrap();
+        config.anchor("/srv/");
+        assert_eq!(config.socket_path.as_deref(), Some("/srv/run/x"));
+        assert_eq!(config.verbose_destination, Destination::Path("/var/log/x".into()));
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Reader {
         Ok(facts)
     }
 
+    /// Whether the kernel lets us read the system call of thread `tid`.
+    pub fn shows_calls(&self, tid: i32) -> bool {
+        read_file(tid, "syscall", &mut [0; 256]) != Err(Errno::EACCES)
+    }
+
     /// The context switches of thread `tid`.
     pub fn switches(&self, tid: i32) -> Result<Switches> {
         let mut buffer = [0; process::STATUS_BYTES];

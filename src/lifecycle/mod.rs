@@ -16,7 +16,7 @@ use once_cell::sync::OnceCell;
 use crate::config::{Config, ConfigError, VARIABLE};
 use crate::inspect::process::ProcessFacts;
 use crate::log;
-use crate::sys::{Errno, futex, startup, thread};
+use crate::sys::{Errno, futex, link, startup, thread};
 
 /// The observer's stack: room for the unwinder and the demangler. Untouched pages cost nothing.
 pub const OBSERVER_STACK: usize = 1 << 20;
@@ -87,7 +87,6 @@ pub fn start_from_environment() {
             if !config.only.is_empty() && !config.wants(&ProcessFacts::read().names()) {
                 return;
             }
-            log::configure(config.verbose, &config.verbose_destination);
             if !config.thread {
                 let _ = WAITING.set(config);
             } else if let Err(error) = install(config) {
@@ -108,7 +107,6 @@ pub fn install_with(text: &str) -> Result<(), InstallError> {
     if let Some(waiting) = WAITING.get().filter(|_| text.trim().is_empty()) {
         config = waiting.clone();
     }
-    log::configure(config.verbose, &config.verbose_destination);
     install(config)
 }
 
@@ -117,7 +115,13 @@ fn is_alive() -> bool {
     matches!(STATE.load(Ordering::Acquire), STARTING | LISTENING)
 }
 
-fn install(config: Config) -> Result<(), InstallError> {
+fn install(mut config: Config) -> Result<(), InstallError> {
+    if config.has_relative_paths()
+        && let Ok(folder) = link::read_link(c"/proc/self/cwd", &mut [0; 4096])
+    {
+        config.anchor(&String::from_utf8_lossy(folder));
+    }
+    log::configure(config.verbose, &config.verbose_destination);
     let manhole = MANHOLE.get_or_init(|| Manhole { config, program: program_name() });
     panics::install();
     fork::install();

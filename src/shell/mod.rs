@@ -49,7 +49,7 @@ impl World {
             modules: Modules::default(),
             unwinder: Unwinder::default(),
             symbolizer: Symbolizer::default(),
-            capture: Capture::default(),
+            capture: Capture::with(manhole.config.capture),
             own_tid: sys::process::tid(),
         }
     }

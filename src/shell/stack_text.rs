@@ -57,13 +57,7 @@ impl Text {
                 self.frames(stack, world, out);
             }
             [first, ..] => {
-                let _ = write!(out, "######### ProcessID={}, {} threads", self.pid, group.len());
-                for outcome in group {
-                    if let Outcome::Captured(stack) = outcome {
-                        let _ = write!(out, ", ThreadID={} \"{}\"", stack.tid, Escaped(&stack.name));
-                    }
-                }
-                out.extend_from_slice(b" #########\n");
+                self.group_header(group, out);
                 if let Outcome::Captured(stack) = first {
                     self.frames(stack, world, out);
                 }
@@ -86,6 +80,27 @@ impl Text {
             None => write!(out, "none"),
         };
         let _ = writeln!(out, ", capture={} #########", stack.method.map_or("none", Method::name));
+    }
+
+    /// The names once each, then every thread id.
+    fn group_header(&self, group: &[Outcome], out: &mut Vec<u8>) {
+        let stacks = || {
+            group.iter().filter_map(|outcome| match outcome {
+                Outcome::Captured(stack) => Some(stack),
+                Outcome::Exited(_) => None,
+            })
+        };
+        let mut names: Vec<&[u8]> = stacks().map(|stack| stack.name.as_slice()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let _ = write!(out, "######### ProcessID={}, {} threads, name=", self.pid, group.len());
+        for (index, name) in names.iter().enumerate() {
+            let _ = write!(out, "{}\"{}\"", if index == 0 { "" } else { " " }, Escaped(name));
+        }
+        for (index, stack) in stacks().enumerate() {
+            let _ = write!(out, "{}{}", if index == 0 { ", ThreadID=" } else { " " }, stack.tid);
+        }
+        out.extend_from_slice(b" #########\n");
     }
 
     fn frames(&mut self, stack: &ThreadStack, world: &World, out: &mut Vec<u8>) {

@@ -173,7 +173,7 @@ impl fmt::Display for Reason {
             Self::NoUnwindInfo(pc) => write!(f, "no unwind information for {pc:#x}, and no frame pointer chain"),
             Self::BadUnwindInfo(pc) => write!(f, "unwind information for {pc:#x} is damaged or unsupported"),
             Self::NotAscending(sp) => write!(f, "the frame chain loops at stack address {sp:#x}"),
-            Self::Depth(limit) => write!(f, "more than {limit} frames (option max_frames)"),
+            Self::Depth(limit) => write!(f, "more than {limit} frames (option max_frames, or --limit)"),
             Self::CopyLimit(address) => {
                 write!(f, "the stack copy of a running thread ends at {address:#x} (option stack_bytes)")
             }

@@ -10,6 +10,7 @@ use crate::inspect::syscalls::{self, ThreadContext};
 use crate::inspect::threads::{self, Reader};
 use crate::protocol::Status;
 use crate::shell::{Command, Job, Step, World};
+use crate::stack::capture::dumpable::Dumpable;
 use crate::sys::procfs;
 
 pub const COMMAND: Command = Command {
@@ -45,6 +46,12 @@ impl Job for List {
             return Step::More;
         };
         let reader = Reader::new();
+        // The system calls of a process that dropped its privileges are only shown to root, unless it is dumpable.
+        let mut dumpable = Dumpable::default();
+        let refused = rest.as_slice().first().is_some_and(|tid| !reader.shows_calls(*tid));
+        if refused {
+            dumpable.allow();
+        }
         for tid in rest.by_ref().take(BATCH) {
             // One that exits now is no thread any more.
             let Ok(facts) = reader.read(tid) else { continue };

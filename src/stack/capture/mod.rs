@@ -88,6 +88,11 @@ pub struct Capture {
 }
 
 impl Capture {
+    /// Captures by these ways only.
+    pub fn with(methods: Methods) -> Self {
+        Self { methods, ..Self::default() }
+    }
+
     /// What the last dump did.
     pub fn statistics(&self) -> Statistics {
         self.statistics

@@ -22,7 +22,7 @@ use crate::sys::{Errno, clock, raw, sibling};
 /// Bytes of the helper's own stack.
 const STACK: usize = 64 << 10;
 /// Nanoseconds that one thread may take to stop, and all losses of a dump together.
-const ONE: u64 = 10_000_000;
+const ONE: u64 = 50_000_000;
 const ALL: u64 = 100_000_000;
 /// Bytes of the second range that a copy may have.
 pub const EXTRA: usize = 64 << 10;

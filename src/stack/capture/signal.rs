@@ -21,7 +21,7 @@
 //! it discards at its first use.
 
 use std::ptr::{null_mut, with_exposed_provenance};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::ptrace::{Copies, EXTRA, Failure, Patience, Snapshot, Want};
 use super::{native, restart};
@@ -36,6 +36,11 @@ pub const MASK: u64 = 1 << (SIGNAL - 1);
 const MARK: u64 = 0x6d61_6e68;
 /// Signals on their way, at most; beyond that there is something wrong with this process.
 const PENDING: usize = 16;
+
+/// Bits of [`State::duty`] above those of the signals: whoever finds no signal on its way is to put the old
+/// disposition back; and somebody is doing so.
+const LEAVE: u32 = 1 << 30;
+const RESTORING: u32 = 1 << 31;
 
 /// The stages of a request, in the lower two bits of [`State::stage`]; above them is its number.
 const CLOSED: u32 = 0;
@@ -53,10 +58,11 @@ struct State {
     extra_size: AtomicUsize,
     words: [AtomicU64; native::CONTEXT_WORDS],
     copied: [AtomicUsize; 2],
-    /// Signals of ours on their way: request number (0: none) and thread.
+    /// Signals of ours on their way: request number (0: free) and thread.
     pending: [(AtomicU32, AtomicI32); PENDING],
-    /// The last of them puts the old disposition back.
-    left_to_handler: AtomicBool,
+    /// One bit for each of them, and who is to put the old disposition back. One word, so that "the last
+    /// one has come, and it is my duty" is decided in one step.
+    duty: AtomicU32,
     /// The process that this state belongs to.
     owner: AtomicI32,
     /// The application's disposition: handler, flags, restorer, mask.
@@ -73,7 +79,7 @@ static STATE: State = State {
     words: [const { AtomicU64::new(0) }; native::CONTEXT_WORDS],
     copied: [const { AtomicUsize::new(0) }; 2],
     pending: [const { (AtomicU32::new(0), AtomicI32::new(0)) }; PENDING],
-    left_to_handler: AtomicBool::new(false),
+    duty: AtomicU32::new(0),
     owner: AtomicI32::new(0),
     old: [const { AtomicU64::new(0) }; 4],
 };
@@ -93,9 +99,10 @@ impl State {
 
     /// Notes that request `number` is on its way to `tid`; false when too many are.
     fn expect(&self, number: u32, tid: i32) -> bool {
-        for (pending, thread) in &self.pending {
-            if pending.load(Ordering::Acquire) == 0 {
+        for (bit, (pending, thread)) in self.pending.iter().enumerate() {
+            if self.duty.load(Ordering::SeqCst) & 1 << bit == 0 {
                 thread.store(tid, Ordering::Relaxed);
+                self.duty.fetch_or(1 << bit, Ordering::SeqCst);
                 pending.store(number, Ordering::SeqCst);
                 return true;
             }
@@ -103,10 +110,13 @@ impl State {
         false
     }
 
-    /// Request `number` is not on its way any more. Observer and handler may both say so.
+    /// Request `number` is not on its way any more. Observer and handler may both say so; the one that
+    /// takes the number away also clears the bit, and only then is the place used again.
     fn arrived(&self, number: u32) {
-        for (pending, _) in &self.pending {
-            let _ = pending.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst);
+        for (bit, (pending, _)) in self.pending.iter().enumerate() {
+            if pending.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                self.duty.fetch_and(!(1 << bit), Ordering::SeqCst);
+            }
         }
     }
 
@@ -114,17 +124,19 @@ impl State {
     /// the application's. One that was just taken is already in our handler, which stays mapped.
     fn forget_lost(&self, is_pending: &dyn Fn(i32) -> bool) {
         for (pending, thread) in &self.pending {
-            let number = pending.load(Ordering::Acquire);
+            let number = pending.load(Ordering::SeqCst);
             if number != 0 && !is_pending(thread.load(Ordering::Relaxed)) {
                 self.arrived(number);
             }
         }
     }
 
-    /// Whether none is on its way, and the calling side is the one to put the old disposition back.
-    fn is_last(&self) -> bool {
-        self.pending.iter().all(|(pending, _)| pending.load(Ordering::SeqCst) == 0)
-            && self.left_to_handler.swap(false, Ordering::SeqCst)
+    /// Puts the old disposition back if that is to be done and no signal is on its way.
+    fn settle(&self) {
+        if self.duty.compare_exchange(LEAVE, RESTORING, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            put_back(&self.old());
+            self.duty.fetch_and(!RESTORING, Ordering::SeqCst);
+        }
     }
 
     /// In a forked child: no signal is on its way to it, and no thread of it is copying.
@@ -133,7 +145,7 @@ impl State {
         if self.owner.swap(own, Ordering::Relaxed) != own {
             self.stage.store(CLOSED, Ordering::Relaxed);
             self.forget_lost(&|_| false);
-            self.left_to_handler.store(false, Ordering::Relaxed);
+            self.duty.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -232,10 +244,14 @@ fn wait_for(number: u32, time: u64) -> bool {
 
 /// Puts our handler in place of the application's disposition.
 fn install() -> Result<(), Failure> {
+    let stay = |duty: u32| (duty & RESTORING == 0).then_some(duty & !LEAVE);
+    if STATE.duty.fetch_update(Ordering::SeqCst, Ordering::SeqCst, stay).is_err() {
+        // A handler that was put to sleep in the middle of it.
+        return Err(Failure::NoAnswer);
+    }
     let old = signal::disposition(SIGNAL).map_err(Failure::Refused)?;
     if old.handler == own_handler() {
-        // Still there, waiting for a late signal; from now on we put things back.
-        STATE.left_to_handler.store(false, Ordering::Release);
+        // Still there, waiting for a late signal.
         return Ok(());
     }
     let (restart, reset) = (libc::SA_RESTART as u64, libc::SA_RESETHAND as u32 as u64);
@@ -262,16 +278,13 @@ fn install() -> Result<(), Failure> {
 
 /// Puts the application's disposition back, or leaves that to the last late signal.
 fn uninstall() {
-    STATE.left_to_handler.store(true, Ordering::SeqCst);
-    if STATE.is_last() {
-        put_back();
-    }
+    STATE.duty.fetch_or(LEAVE, Ordering::SeqCst);
+    STATE.settle();
 }
 
-/// Handler or observer, once: see [`State::left_to_handler`].
-fn put_back() {
+fn put_back(old: &Disposition) {
     // SAFETY: this is the disposition that was installed before ours.
-    let replaced = unsafe { signal::exchange(SIGNAL, &STATE.old()) };
+    let replaced = unsafe { signal::exchange(SIGNAL, old) };
     if let Ok(replaced) = replaced
         && replaced.handler != own_handler()
     {
@@ -308,13 +321,14 @@ extern "C" fn handler(number: libc::c_int, information: *mut Information, contex
             // SAFETY: the stage COPYING makes the buffers ours until it is DONE.
             count.store(unsafe { copy(from, to, size) }, Ordering::Relaxed);
         }
-        sibling::set_and_wake(&STATE.stage, request | DONE);
     }
     repeat_cut_call(words);
+    // Before the observer may go on: it then finds nothing on its way, and puts the disposition back itself.
     STATE.arrived(request >> 2);
-    if STATE.is_last() {
-        put_back();
+    if claim.is_ok() {
+        sibling::set_and_wake(&STATE.stage, request | DONE);
     }
+    STATE.settle();
 }
 
 /// # Safety

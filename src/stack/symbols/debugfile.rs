@@ -120,9 +120,3 @@ pub fn alternate(elf: &Elf, path: &[u8]) -> Option<Elf> {
     let places = [Some(named), build_id_path(&id)].into_iter().flatten();
     places.filter_map(|path| open(&path)).find(|(elf, _)| !id.is_empty() && elf.build_id() == id).map(|opened| opened.0)
 }
-
-/// The `.dwo` file of a split unit, by the name and folder that its skeleton has.
-pub fn split(name: &[u8], compilation_folder: &[u8]) -> Option<Elf> {
-    let path = if name.starts_with(b"/") { name.to_vec() } else { [compilation_folder, b"/", name].concat() };
-    open(&path).map(|opened| opened.0)
-}

@@ -49,17 +49,99 @@ fn rust(name: &str) -> Option<String> {
 }
 
 fn cpp(name: &str, style: Style) -> Option<String> {
-    // `foo.cold`, `foo.part.0`: a clone that the compiler made; gdb shows it as `foo() [clone .cold]`.
-    let mangled = name.strip_prefix("_Z").map(|_| name)?;
+    if !name.starts_with("_Z") {
+        return None;
+    }
     let options = ParseOptions::default().recursion_limit(DEEPEST);
-    let symbol = BorrowedSymbol::new_with_options(mangled.as_bytes(), &options).ok()?;
+    let symbol = BorrowedSymbol::new_with_options(name.as_bytes(), &options).ok()?;
     let mut options = DemangleOptions::new().recursion_limit(DEEPEST);
     if style == Style::Function {
         options = options.no_params().no_return_type();
     }
     let mut text = Bounded::default();
     symbol.structured_demangle(&mut text, &options).ok()?;
-    (!text.0.is_empty()).then_some(text.0)
+    (!text.0.is_empty()).then(|| spelled_as_gdb(text.0))
+}
+
+/// What the standard's abbreviations stand for: gdb spells them out.
+const ABBREVIATIONS: [(&str, &str); 4] = [
+    ("std::string", "std::basic_string<char, std::char_traits<char>, std::allocator<char> >"),
+    ("std::istream", "std::basic_istream<char, std::char_traits<char> >"),
+    ("std::ostream", "std::basic_ostream<char, std::char_traits<char> >"),
+    ("std::iostream", "std::basic_iostream<char, std::char_traits<char> >"),
+];
+
+/// Types of literals, and the suffix that gdb puts behind the number instead.
+const LITERALS: [(&str, &str); 6] = [
+    ("(int)", ""),
+    ("(unsigned int)", "u"),
+    ("(long)", "l"),
+    ("(unsigned long)", "ul"),
+    ("(long long)", "ll"),
+    ("(unsigned long long)", "ull"),
+];
+
+/// The same name, spelled as the demangler in gdb does.
+fn spelled_as_gdb(name: String) -> String {
+    let thunk = name.strip_prefix("{virtual override thunk({").and_then(|rest| rest.strip_suffix(")}"));
+    if let Some((offset, target)) = thunk.and_then(|thunk| thunk.split_once("}, ")) {
+        let kind = if offset.starts_with("virtual") { "virtual" } else { "non-virtual" };
+        return format!("{kind} thunk to {}", spelled_as_gdb(target.to_owned()));
+    }
+    let mut text = String::with_capacity(name.len());
+    let mut rest = name.as_str();
+    while let Some(first) = rest.chars().next() {
+        if let Some((taken, replacement)) = rewrite(&text, rest) {
+            text.push_str(&replacement);
+            rest = rest.get(taken..).unwrap_or_default();
+        } else {
+            text.push(first);
+            rest = rest.get(first.len_utf8()..).unwrap_or_default();
+        }
+        if text.len() > LONGEST {
+            return name;
+        }
+    }
+    text
+}
+
+/// How many bytes at the start of `rest` are spelled otherwise behind `before`, and how.
+fn rewrite(before: &str, rest: &str) -> Option<(usize, String)> {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    match rest.as_bytes().first()? {
+        b's' if rest.starts_with("std::")
+            && !before.as_bytes().last().is_some_and(is_word)
+            && !before.ends_with("::") =>
+        {
+            let (short, long) = ABBREVIATIONS.iter().find(|(short, _)| rest.starts_with(short))?;
+            let ends = !rest.as_bytes().get(short.len()).is_some_and(is_word);
+            let space = if rest.as_bytes().get(short.len()) == Some(&b'>') { " " } else { "" };
+            ends.then(|| (short.len(), format!("{long}{space}")))
+        }
+        // A constructor or destructor of what was abbreviated.
+        b'i' | b'o' | b's' => {
+            let class = before.strip_suffix('~').unwrap_or(before).strip_suffix("::")?;
+            let name = |short: &'static str| short.strip_prefix("std::");
+            let (short, _) = ABBREVIATIONS.iter().find(|(short, long)| {
+                class.ends_with(long) && name(short).is_some_and(|name| rest.starts_with(name))
+            })?;
+            let name = name(short)?;
+            (rest.as_bytes().get(name.len()) == Some(&b'(')).then(|| (name.len(), format!("basic_{name}")))
+        }
+        b'(' => {
+            let (kind, suffix) = LITERALS.iter().find(|(kind, _)| rest.starts_with(kind))?;
+            let number = rest.get(kind.len()..)?;
+            let sign = usize::from(number.starts_with('-'));
+            let digits = number.bytes().skip(sign).take_while(u8::is_ascii_digit).count();
+            let number = number.get(..sign + digits).filter(|_| digits > 0)?;
+            Some((kind.len() + number.len(), format!("{number}{suffix}")))
+        }
+        // An empty parameter pack leaves its comma behind.
+        b',' if rest.starts_with(", >") => Some((2, if before.ends_with('>') { " " } else { "" }.to_owned())),
+        b',' if rest.starts_with(", &&)") => Some((4, String::new())),
+        b',' if rest.starts_with(", &)") => Some((3, String::new())),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +155,10 @@ mod tests {
         assert_eq!(symbol("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"), "core::fmt::Write::write_fmt");
         assert_eq!(symbol("_RNvC6_123foo3bar"), "123foo::bar");
         assert_eq!(symbol("main"), "");
+        assert_eq!(symbol("_Z1fSsSt6vectorISsE").matches("std::basic_string<char").count(), 2);
+        assert_eq!(symbol("_Z1fILj4EEvv"), "void f<4u>()");
+        assert_eq!(symbol("_Z1fILm4EEvv"), "void f<4ul>()");
+        assert_eq!(symbol("_ZThn16_N1A1fEv"), "non-virtual thunk to A::f()");
         let function = |name| demangle(name, Style::Function).unwrap_or_default();
         assert_eq!(function("_ZN2ns5Class6methodEi"), "ns::Class::method");
         assert_eq!(function("_Z3addIiET_S0_S0_"), "add<int>");

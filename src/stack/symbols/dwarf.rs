@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gimli::{
-    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, DebugRngListsBase, DebugStrOffsetsBase,
-    Dwarf, Reader, Section, Unit, UnitHeader, UnitType,
+    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugInfoOffset, DebugRngListsBase,
+    DebugStrOffsetsBase, Dwarf, Reader, Section, Unit, UnitHeader, UnitType,
 };
 use rustc_hash::FxHashMap;
 
@@ -163,7 +163,7 @@ impl DebugInfo {
         &self,
         header: UnitHeader<Bytes>,
         last: &mut Option<(DebugAbbrevOffset, Arc<Abbreviations>)>,
-        mut each: impl FnMut(u64, u64),
+        each: impl FnMut(u64, u64),
     ) -> gimli::Result<()> {
         let place = header.debug_abbrev_offset();
         let abbreviations = match last {
@@ -194,9 +194,8 @@ impl DebugInfo {
             header,
         };
         let root = unit.header.entry(&abbreviations, unit.header.root_offset())?;
-        if let Some(AttributeValue::DebugAddrBase(base)) = root
-            .attr_value(gimli::DW_AT_addr_base)
-            .or_else(|| root.attr_value(gimli::DW_AT_GNU_addr_base))
+        if let Some(AttributeValue::DebugAddrBase(base)) =
+            root.attr_value(gimli::DW_AT_addr_base).or_else(|| root.attr_value(gimli::DW_AT_GNU_addr_base))
         {
             unit.addr_base = base;
         }
@@ -211,7 +210,7 @@ impl DebugInfo {
             high: root.attr_value(gimli::DW_AT_high_pc),
             ranges: root.attr_value(gimli::DW_AT_ranges),
         };
-        pieces.for_each(&self.dwarf, &unit, |begin, end| each(begin, end))
+        pieces.for_each(&self.dwarf, &unit, each)
     }
 }
 

@@ -5,7 +5,7 @@
 //! read with calls that fail, and every count is bounded.
 
 use super::elf::{u16_at, u32_at, u64_at};
-use super::symtab::{SYMBOL_SIZE, Search};
+use super::symtab::{SYMBOL_SIZE, Search, Symbol, pick};
 use crate::sys::memory::Memory;
 
 use super::super::modules::Module;
@@ -20,6 +20,9 @@ const DT_GNU_HASH: u64 = 0x6fff_fef5;
 const MOST_SYMBOLS: u64 = 1 << 22;
 /// The longest name read.
 const LONGEST_NAME: usize = 64 << 10;
+
+/// A name and where what it names starts.
+pub type Found = Option<(Vec<u8>, u64)>;
 
 /// The tables that `PT_DYNAMIC` points at, as addresses in memory.
 #[derive(Default)]
@@ -59,11 +62,8 @@ impl Tables {
         for entry in entries.chunks_exact(16) {
             let (tag, value) = (u64_at(entry, 0)?, u64_at(entry, 8)?);
             // The loader relocates these in place, except where it may not write (the vdso).
-            let relocated = if (module.start..module.end).contains(&value) {
-                value
-            } else {
-                module.bias.wrapping_add(value)
-            };
+            let relocated =
+                if (module.start..module.end).contains(&value) { value } else { module.bias.wrapping_add(value) };
             match tag {
                 0 => break,
                 DT_HASH => tables.hash = relocated,
@@ -114,11 +114,11 @@ impl Tables {
 }
 
 /// The names and starts of the functions at `addresses` (ascending, each once, before the load bias).
-pub fn names(memory: &impl Memory, module: &Module, addresses: &[u64]) -> Vec<Option<(Vec<u8>, u64)>> {
+pub fn names(memory: &impl Memory, module: &Module, addresses: &[u64]) -> Vec<Found> {
     find(memory, module, addresses).unwrap_or_else(|| vec![None; addresses.len()])
 }
 
-fn find(memory: &impl Memory, module: &Module, addresses: &[u64]) -> Option<Vec<Option<(Vec<u8>, u64)>>> {
+fn find(memory: &impl Memory, module: &Module, addresses: &[u64]) -> Option<Vec<Found>> {
     let tables = Tables::find(memory, module)?;
     let mut left = tables.count(memory)? as usize * SYMBOL_SIZE;
     let mut search = Search::new(addresses);
@@ -136,11 +136,8 @@ fn find(memory: &impl Memory, module: &Module, addresses: &[u64]) -> Option<Vec<
     }
     // Without section headers a label without a size could reach anywhere: not believed.
     let symbols = search.finish(|_| None);
-    let name = |symbol: super::symtab::Symbol| {
-        let name = read_name(memory, tables.strings.checked_add(u64::from(symbol.name))?);
-        (!name.is_empty()).then_some((name, symbol.start))
-    };
-    Some(symbols.into_iter().map(|symbol| symbol.and_then(name)).collect())
+    let name = |symbol: &Symbol| read_name(memory, tables.strings.wrapping_add(u64::from(symbol.name)));
+    Some(symbols.into_iter().map(|symbols| pick(symbols, name)).collect())
 }
 
 fn read_name(memory: &impl Memory, mut address: u64) -> Vec<u8> {

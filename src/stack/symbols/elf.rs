@@ -44,6 +44,8 @@ pub struct Section {
     pub size: u64,
     /// Index of the section that this one refers to.
     pub link: u32,
+    /// Size of one of the records that it consists of, 0 when it is none.
+    pub entry_size: u64,
 }
 
 impl Section {
@@ -278,6 +280,7 @@ fn section_headers(source: &Source, header: &[u8]) -> Option<Vec<Section>> {
             offset: u64_at(entry, 24)?,
             size: u64_at(entry, 32)?,
             link: u32_at(entry, 40)?,
+            entry_size: u64_at(entry, 56)?,
         })
     };
     table.chunks_exact(64).map(section).collect()

@@ -2,7 +2,7 @@
 //!
 //! Context: the observer. One pass over the entries of a unit serves all its targets.
 
-use gimli::{AttributeValue, Unit, UnitOffset};
+use gimli::{AttributeValue, Range, Unit, UnitOffset};
 
 use super::bytes::Bytes;
 use super::dwarf::{DebugInfo, Pieces};
@@ -22,6 +22,8 @@ pub struct Link {
     /// compiler moved away (`.cold`) has no meaningful offset.
     pub start: Option<u64>,
     depth: isize,
+    /// The piece of its code that the address is in.
+    range: Range,
 }
 
 /// What one pass over a unit yields: for each target, the functions around it, outermost first.
@@ -83,6 +85,7 @@ impl Functions {
                         call: inlined.then_some(call),
                         start: (start == begin).then_some(start),
                         depth,
+                        range: Range { begin, end },
                     };
                     if let Some(chain) = self.chains.get_mut(target) {
                         add(chain, link, &open);
@@ -99,19 +102,21 @@ impl Functions {
 
 /// Puts `link` under the functions found so far, if it is nested in the last of them.
 fn add(chain: &mut Vec<Link>, link: Link, open: &[(isize, UnitOffset)]) {
-    let nested = chain.last().is_none_or(|last| {
-        last.depth < link.depth && open.binary_search_by_key(&last.depth, |function| function.0).is_ok_and(
-            |index| open.get(index).is_some_and(|function| function.1 == last.offset),
-        )
-    });
-    if !nested || chain.len() >= DEEPEST {
+    let is_open = |last: &Link| {
+        let index = open.binary_search_by_key(&last.depth, |function| function.0);
+        index.is_ok_and(|index| open.get(index).is_some_and(|function| function.1 == last.offset))
+    };
+    let nested = chain.last().is_some_and(|last| last.depth < link.depth && is_open(last));
+    if link.call.is_some() {
+        if nested && chain.len() < DEEPEST {
+            chain.push(link);
+        }
         return;
     }
-    if link.call.is_none() {
-        // A function of its own inside another (a nested function, a method of a local class): it is the frame.
+    // A function of its own, inside another (a nested function, a method of a local class) or beside it (an
+    // alias, or merged code): gdb takes the innermost, and the last of equals.
+    if chain.first().is_none_or(|first| nested || link.range.begin > first.range.begin || link.range == first.range) {
         chain.clear();
-    } else if chain.is_empty() {
-        return;
+        chain.push(link);
     }
-    chain.push(link);
 }

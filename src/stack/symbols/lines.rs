@@ -17,6 +17,8 @@ struct Row {
     address: u64,
     place: Place,
     is_statement: bool,
+    /// The line has a discriminator: one of several pieces of code for one line.
+    discriminated: bool,
 }
 
 /// The place of each target. What comes before damage is kept.
@@ -29,38 +31,57 @@ pub fn places(unit: &Unit<Bytes>, targets: &Targets) -> Vec<Option<Place>> {
 fn run(unit: &Unit<Bytes>, targets: &Targets, found: &mut [Option<Place>]) -> gimli::Result<()> {
     let Some(program) = unit.line_program.clone() else { return Ok(()) };
     let mut rows = program.rows();
-    let mut last: Option<Row> = None;
+    let (mut last, mut previous): (Option<Row>, Option<Row>) = (None, None);
+    let mut recorded: Option<Place> = None;
     // Code that the linker dropped is left at address 0 or 1.
     let mut dropped = false;
+    // Some row at the current address begins a statement.
+    let mut statement_here = false;
     let mut fuel = FUEL;
     while let Some((_, row)) = rows.next_row()? {
         let mut now = Row {
             address: row.address(),
             place: (row.file_index(), row.line().map_or(0, |line| line.get().try_into().unwrap_or(0))),
             is_statement: row.is_stmt(),
+            discriminated: row.discriminator() != 0,
         };
-        dropped |= last.is_none() && now.address <= 1;
+        if let Some(previous) = previous {
+            now.discriminated |= previous.place.1 == now.place.1 && previous.discriminated;
+            statement_here &= previous.address == now.address;
+        } else {
+            (dropped, statement_here) = (now.address <= 1, false);
+        }
         if let Some(last) = last.filter(|_| !dropped) {
             for target in targets.within(last.address, now.address, &mut fuel) {
                 if let Some(place @ None) = found.get_mut(target) {
                     *place = Some(last.place);
                 }
             }
-            // Of several rows at one address the last holds, except that gdb prefers one that begins a
-            // statement over later ones of the same file that do not.
-            if last.address == now.address
-                && last.is_statement
-                && !now.is_statement
-                && last.place.0 == now.place.0
-                && last.place.1 != 0
-            {
-                now = last;
-            }
         }
-        last = (!row.end_sequence()).then_some(now);
-        dropped &= last.is_some();
+        if row.end_sequence() {
+            (last, previous, recorded) = (None, None, None);
+            continue;
+        }
+        if recorded.is_none_or(|before| is_recorded(&now, &before, previous.as_ref(), statement_here)) {
+            recorded = Some(now.place);
+            // Of several rows at one address, one that begins a statement goes before later ones that do not.
+            last =
+                last.filter(|last| last.address == now.address && last.is_statement && !now.is_statement).or(Some(now));
+        }
+        statement_here |= now.is_statement;
+        previous = Some(now);
     }
     Ok(())
+}
+
+/// Whether gdb takes `now` for a row of its own (`lnp_state_machine::record_line`): not a further piece of the
+/// line recorded `before`; nor a change of file at an address where a statement has begun already.
+fn is_recorded(now: &Row, before: &Place, previous: Option<&Row>, statement_here: bool) -> bool {
+    if before.0 == now.place.0 {
+        return before.1 != now.place.1 || !now.discriminated;
+    }
+    let same_address = previous.is_some_and(|previous| previous.address == now.address);
+    !(same_address && statement_here && !now.is_statement)
 }
 
 /// The name of file `index`, as gdb prints it: the unit's own name for its main file; else the recorded name,

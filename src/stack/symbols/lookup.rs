@@ -12,7 +12,7 @@ use super::demangle::{Style, demangle};
 use super::dwarf::{DebugInfo, Parsed};
 use super::elf::{Elf, SHT_DYNSYM, SHT_SYMTAB, Section};
 use super::functions::Functions;
-use super::symtab::{Search, Symbol};
+use super::symtab::{Search, Symbol, pick};
 use super::targets::Targets;
 use super::{dynamic, lines, minidebug, names, plt};
 use crate::sys::memory::Memory;
@@ -85,7 +85,7 @@ pub fn module(memory: &impl Memory, module: &Module, targets: &Targets) -> Vec<V
         }
         // What was found may be half: a chain without its inlined functions is false, a name is not.
         if budget.is_exhausted() {
-            frames.iter_mut().for_each(|frames| strip(frames));
+            frames.iter_mut().for_each(strip);
         }
     }
     frames
@@ -100,12 +100,7 @@ fn strip(frames: &mut Vec<Named>) {
 }
 
 /// The name and start of the symbol at each target.
-fn symbols(
-    memory: &impl Memory,
-    module: &Module,
-    files: &Files,
-    targets: &Targets,
-) -> Vec<Option<(String, u64)>> {
+fn symbols(memory: &impl Memory, module: &Module, files: &Files, targets: &Targets) -> Vec<Option<(String, u64)>> {
     let mini = files.main.as_ref().filter(|elf| elf.section_of_kind(SHT_SYMTAB).is_none()).and_then(minidebug::open);
     let debug = files.debug.as_ref().map(|file| &file.elf);
     let main = files.main.as_ref();
@@ -128,16 +123,15 @@ fn symbols(
     let sections = main.or(debug).map(Elf::sections).unwrap_or_default();
     let section_of = |address| sections.iter().find(|section| section.is_code_at(address));
     let found = search.finish(|address| section_of(address).map(|section| section.address));
-    let name = |symbol: Symbol| {
-        let (elf, _, strings) = tables.get(usize::from(symbol.table))?;
-        let name = elf.string(strings, u64::from(symbol.name));
-        (!name.is_empty()).then(|| (readable(&name), symbol.start))
+    let name = |symbol: &Symbol| {
+        let table = tables.get(usize::from(symbol.table));
+        table.map(|(elf, _, strings)| elf.string(strings, u64::from(symbol.name))).unwrap_or_default()
     };
-    let named = found.into_iter().zip(targets.addresses()).map(|(symbol, address)| {
+    let named = found.into_iter().zip(targets.addresses()).map(|(symbols, address)| {
         // A stub has no symbol of its own: whatever lies before it is not its name.
         match section_of(*address).filter(|section| plt::is_stubs(section)) {
             Some(section) => plt::name(main?, section, *address).map(|(name, start)| (readable(&name) + "@plt", start)),
-            None => symbol.and_then(name),
+            None => pick(symbols, name).map(|(name, start)| (readable(&name), start)),
         }
     });
     named.collect()

@@ -103,7 +103,8 @@ impl Symbolizer {
             let bound = self.bound;
             *self = Self::with_bound(bound);
         }
-        let mut wanted: Vec<u64> = addresses.iter().copied().filter(|address| !self.is_cached(modules, *address)).collect();
+        let mut wanted: Vec<u64> =
+            addresses.iter().copied().filter(|address| !self.is_cached(modules, *address)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         // Modules do not overlap, so the addresses of one are neighbours.

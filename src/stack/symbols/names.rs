@@ -99,7 +99,10 @@ pub fn name(info: &DebugInfo, unit: &Rc<Parsed>, offset: UnitOffset) -> Option<S
             named = text.map(|text| (text, place)).or(named);
             break;
         };
-        named = named.or(text.map(|text| (text, Place { info: place.info, unit: Rc::clone(&place.unit), offset: place.offset })));
+        named =
+            named.or(
+                text.map(|text| (text, Place { info: place.info, unit: Rc::clone(&place.unit), offset: place.offset }))
+            );
         place = next;
     }
     let (text, place) = named?;

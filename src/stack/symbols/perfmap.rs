@@ -32,11 +32,7 @@ fn open() -> Option<File> {
     (status.is_regular() && own).then_some(file)
 }
 
-fn scan(
-    mut read: impl FnMut(&mut [u8], u64) -> usize,
-    addresses: &[u64],
-    found: &mut [Option<(Arc<str>, u64)>],
-) {
+fn scan(mut read: impl FnMut(&mut [u8], u64) -> usize, addresses: &[u64], found: &mut [Option<(Arc<str>, u64)>]) {
     let mut buffer = vec![0; PIECE];
     let (mut kept, mut offset) = (0, 0);
     while offset < LONGEST {
@@ -101,7 +97,18 @@ mod tests {
     #[test]
     fn a_line_without_end_is_survived() {
         let mut found = vec![None; 1];
-        scan(|buffer, offset| if offset < 2 << 20 { buffer.fill(b'a'); buffer.len() } else { 0 }, &[1], &mut found);
+        scan(
+            |buffer, offset| {
+                if offset < 2 << 20 {
+                    buffer.fill(b'a');
+                    buffer.len()
+                } else {
+                    0
+                }
+            },
+            &[1],
+            &mut found,
+        );
         assert_eq!(found, [None]);
     }
 }

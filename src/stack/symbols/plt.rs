@@ -18,21 +18,16 @@ pub fn is_stubs(section: &Section) -> bool {
 
 /// The name of the function that the stub at `address` leads to, and where the stub starts.
 pub fn name(elf: &Elf, stubs: &Section, address: u64) -> Option<(Vec<u8>, u64)> {
-    // `.plt.got` has stubs of 8 bytes on x86_64 without IBT: a slot is looked for in both.
-    for size in [STUB, STUB / 2] {
-        let offset = address.checked_sub(stubs.address)? / size * size;
-        let start = stubs.address.checked_add(offset)?;
-        let mut code = [0; STUB as usize];
-        let code = code.get_mut(..size as usize)?;
-        if elf.read_at(stubs, offset, code) != code.len() {
-            return None;
-        }
-        let slot = x86_64_slot(code, start).or_else(|| aarch64_slot(code, start));
-        if let Some(name) = slot.and_then(|slot| symbol_of_slot(elf, slot)) {
-            return Some((name, start));
-        }
-    }
-    None
+    // 8 bytes in `.plt.got`, unless the stubs are landing pads for indirect calls (IBT).
+    let size = if stubs.entry_size == STUB / 2 { STUB / 2 } else { STUB };
+    let offset = address.checked_sub(stubs.address)? / size * size;
+    let start = stubs.address.checked_add(offset)?;
+    let mut code = [0; STUB as usize];
+    let code = code.get_mut(..size as usize)?;
+    let count = elf.read_at(stubs, offset, code);
+    let code = code.get(..count)?;
+    let slot = x86_64_slot(code, start).or_else(|| aarch64_slot(code, start))?;
+    Some((symbol_of_slot(elf, slot)?, start))
 }
 
 /// `[endbr64] [bnd] jmp *displacement(%rip)`.
@@ -59,29 +54,37 @@ fn aarch64_slot(code: &[u8], start: u64) -> Option<u64> {
     page.checked_add_signed(distance)?.checked_add(u64::from(load >> 10 & 0xfff) * 8)
 }
 
+/// What the relocation of `slot` refers to: a symbol; or, for a function that picks its own implementation
+/// (`R_*_IRELATIVE`, in the C library itself), the address of the picker, written as gdb writes it.
 fn symbol_of_slot(elf: &Elf, slot: u64) -> Option<Vec<u8>> {
     let symbols = elf.section_of_kind(SHT_DYNSYM)?;
     let strings = elf.sections().get(symbols.link as usize)?;
-    let number = elf.sections().iter().filter(|section| section.kind == SHT_RELA).find_map(|section| {
-        let mut buffer = vec![0; CHUNK];
-        let mut offset = 0;
-        loop {
-            let count = elf.read_at(section, offset, &mut buffer);
-            let entries = buffer.get(..count)?.chunks_exact(RELOCATION);
-            for entry in entries {
-                if u64_at(entry, 0) == Some(slot) {
-                    return Some(u64_at(entry, 8)? >> 32).filter(|number| *number != 0);
-                }
-            }
-            offset += CHUNK as u64;
-            if count < CHUNK {
-                return None;
-            }
-        }
-    })?;
+    let relocations = elf.sections().iter().filter(|section| section.kind == SHT_RELA);
+    let (number, addend) = relocations.filter_map(|section| relocation(elf, section, slot)).next()?;
+    if number == 0 {
+        return Some(format!("*ABS*+{addend:#x}").into_bytes());
+    }
     let mut symbol = [0; 4];
     elf.read_at(symbols, number.checked_mul(24)?, &mut symbol);
     Some(elf.string(strings, u64::from(u32::from_le_bytes(symbol)))).filter(|name| !name.is_empty())
+}
+
+/// Symbol and addend of the relocation at `slot`.
+fn relocation(elf: &Elf, section: &Section, slot: u64) -> Option<(u64, u64)> {
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let count = elf.read_at(section, offset, &mut buffer);
+        for entry in buffer.get(..count)?.chunks_exact(RELOCATION) {
+            if u64_at(entry, 0) == Some(slot) {
+                return Some((u64_at(entry, 8)? >> 32, u64_at(entry, 16)?));
+            }
+        }
+        offset += CHUNK as u64;
+        if count < CHUNK {
+            return None;
+        }
+    }
 }
 
 #[cfg(test)]

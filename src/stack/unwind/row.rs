@@ -55,6 +55,8 @@ pub(super) struct Row {
     pub(super) cfa: Cfa,
     /// Rules in [`Store::rules`]: first and number.
     rules: (u32, u16),
+    /// Every rule reads memory at the CFA: none depends on a register of the frame.
+    pub(super) at_cfa_only: bool,
     /// What becomes of the return address.
     pub(super) return_rule: Rule,
     /// The DWARF number of the register that the CIE calls return address.
@@ -161,6 +163,7 @@ pub(super) fn compile<A: Arch>(
     let mut row = Row {
         cfa: Cfa::Register(A::SP, 0),
         rules: (store.rules.len() as u32, 0),
+        at_cfa_only: false,
         return_rule: Rule::Same,
         return_register: fde.cie().return_address_register().0,
         signal: fde.is_signal_trampoline(),
@@ -211,6 +214,9 @@ impl Row {
                 store.rules.push((register.0, rule));
             }
         }
+        let mut rules = store.rules.iter().skip(first);
+        self.at_cfa_only =
+            rules.all(|(_, rule)| matches!(rule, Rule::At(_) | Rule::Value(_) | Rule::Same | Rule::Undefined));
         self.rules = (first as u32, u16::try_from(store.rules.len() - first).map_err(|_| Damaged)?);
         Ok(())
     }

@@ -112,7 +112,7 @@ fn an_aarch64_chain_with_signed_return_addresses_is_followed() {
 /// A module with one function of 0x100 bytes at its start, and this in its FDE.
 fn with_cfi(code: &[u8], return_register: u8, instructions: &[u8]) -> Bytes {
     let mut text = Bytes::default();
-    text.put(MODULE, &[0x90; 0x4000]);
+    text.put(MODULE, &[0x90; 0x1000]);
     text.put(MODULE, code);
     let (header, cie) = (MODULE + 0x8000, MODULE + 0x8100);
     text.put(header, &[0; 0x1000]);

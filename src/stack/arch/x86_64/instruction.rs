@@ -344,4 +344,47 @@ mod tests {
             assert_eq!(decode(&bytes[..bytes.len() - 1]), None, "cut short: {bytes:x?}");
         }
     }
+
+    /// `MANHOLE_ELF=FILE cargo test --release --lib as_objdump -- --ignored --nocapture`: every instruction
+    /// of a file is as long as objdump says, and none that writes rsp passes for harmless.
+    #[test]
+    #[ignore = "needs objdump and a file"]
+    fn as_objdump_reads_it() {
+        let file = std::env::var("MANHOLE_ELF").unwrap();
+        let output = std::process::Command::new("objdump").args(["-d", "-w", "-j", ".text", &file]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (mut total, mut undecided, mut wrong) = (0, 0, 0);
+        for line in text.lines() {
+            let mut fields = line.split('\t');
+            let (Some(_), Some(bytes), Some(text)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            // objdump shows `fwait` and the instruction behind it as one.
+            if text.contains("(bad)") || text.starts_with('.') || bytes.starts_with("9b ") {
+                continue;
+            }
+            let bytes: Vec<u8> = bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+            let mnemonic = text.split_whitespace().next().unwrap();
+            let operands = text.split('#').next().unwrap().trim_end();
+            let reads_only = ["cmp", "test", "bt", "ucomis", "jmp", "call", "push", "nop"];
+            // Multiplication and division by one operand write rax and rdx.
+            let one_operand = ["mul", "imul", "div", "idiv"].contains(&mnemonic) && !operands.contains(',');
+            let reads_only = one_operand || reads_only.iter().any(|prefix| mnemonic.starts_with(prefix));
+            let writes = ["%rsp", "%esp", "%sp", "%spl"].iter().any(|name| operands.ends_with(name)) && !reads_only;
+            let moves = ["push", "pop", "leave", "enter"].iter().any(|prefix| mnemonic.starts_with(prefix))
+                && !mnemonic.starts_with("popcnt");
+            total += 1;
+            let bad = match decode(&bytes) {
+                None => {
+                    undecided += 1;
+                    false
+                }
+                Some((length, effect)) => length != bytes.len() || (writes || moves) && effect == Nothing,
+            };
+            if bad {
+                wrong += 1;
+                println!("{line}: {:?}", decode(&bytes));
+            }
+        }
+        println!("{total} instructions, {undecided} undecided");
+        assert!(wrong == 0 && total > 0 && undecided < total / 100);
+    }
 }

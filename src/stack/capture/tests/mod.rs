@@ -45,12 +45,29 @@ impl Camera {
         outcomes
     }
 
-    /// The stack of one thread, which must be there.
+    /// The stack of one thread, which must be there. Where many builds share few processors, a running
+    /// thread may not be given one for a while, or not come to the end of our last handler: then it is asked again.
     pub fn stack(&mut self, methods: Methods, tid: i32) -> ThreadStack {
-        match self.dump(methods, &[tid]).pop() {
-            Some(Outcome::Captured(stack)) => stack,
-            other => panic!("{other:?}"),
+        let transient = [Reason::NoAnswer, Reason::SignalBlocked].map(Ending::Truncated);
+        for _ in 0..50 {
+            match self.dump(methods, &[tid]).pop() {
+                Some(Outcome::Captured(stack)) if transient.contains(&stack.ending) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                Some(Outcome::Captured(stack)) => return stack,
+                other => panic!("{other:?}"),
+            }
         }
+        panic!("{tid} never answers");
+    }
+}
+
+/// Sets a flag when dropped, also by a panic: what ends a test's other threads.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
