@@ -64,7 +64,7 @@ fn wrong_options_cost_one_line_that_names_them() {
     one_line_with(cat("verbsoe=True"), &["verbsoe", "verbose"]);
     one_line_with(cat("start_timeout=soon"), &["start_timeout", "soon", "seconds"]);
     one_line_with(cat("verbose=True,verbose=True"), &["verbose", "twice"]);
-    one_line_with(cat("socket_path=\"/tmp/unfinished"), &["socket_path"]);
+    one_line_with(cat("socket_path=\"/tmp/unfinished"), &["closing quote", "/tmp/unf"]);
     one_line_with(cat("=,=,,(("), &[]);
 }
 
@@ -149,7 +149,7 @@ fn the_socket_is_private_before_its_name_is_visible() {
 #[test]
 fn the_mode_does_not_depend_on_umask() {
     use std::os::unix::process::CommandExt;
-    for mask in [0, 0o777] {
+    for mask in [0, 0o22, 0o77, 0o777] {
         let scratch = Scratch::new();
         let path = scratch.path().join("socket");
         // SAFETY: umask is async-signal-safe.

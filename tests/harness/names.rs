@@ -3,10 +3,11 @@
 //! Names are compared for equality. What follows is all that is forgiven, because it is spelling and not
 //! fact; everything else is a mismatch.
 //!
-//! 1. **Parameters and return types.** gdb drops a C++ function's parameters when it has debug
+//! 1. **Parameters, return types and `const` of the object.** gdb drops a C++ function's parameters when it has debug
 //!    information and prints them when it has only a symbol; a demangled template also starts with its return type.
 //! 2. **Clones.** `f.constprop.0`, `f.isra.0`, `f.part.0`, `f.cold`, `f [clone .x]`, `f@@VERSION` are `f`: debug
-//!    information calls a clone by its origin's name, the symbol table by its own.
+//!    information calls a clone by its origin's name, the symbol table by its own, and gdb cuts `f.constprop.0` to
+//!    `f.constprop`.
 //! 3. **White space**, inside template arguments.
 //! 4. **Lambdas and closures.** `{lambda(int)#1}` (demangler) is `<lambda(int)>` (gcc's debug information);
 //!    `{{closure}}` (legacy Rust mangling) is `{closure#0}` (debug information). Rust's `::h0123456789abcdef` is no name.
@@ -39,7 +40,7 @@ pub fn canonical(name: &str) -> String {
     {
         name = before;
     }
-    for clone in [".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv."] {
+    for clone in [".constprop", ".isra", ".part", ".cold", ".llvm.", ".lto_priv"] {
         if let Some((before, _)) = name.split_once(clone) {
             name = before;
         }
@@ -84,7 +85,8 @@ fn fold_closures(name: &str) -> String {
 
 /// Rule 1: from the parenthesis that matches the last one, unless it is part of the name.
 fn strip_parameters(text: &mut String) {
-    let trimmed = text.trim_end_matches(" const").trim_end_matches([' ', '&']).trim_end_matches(" const").len();
+    let trimmed = text.trim_end_matches([' ', '&']).trim_end_matches(" const").len();
+    text.truncate(trimmed);
     if !text[..trimmed].ends_with(')') {
         return;
     }
@@ -275,7 +277,8 @@ fn spellings_of_one_function_are_canonical() {
         ("int ns::f<int>(int)", "ns::f<int>"),
         ("ns::S::operator()(int) const", "ns::S::operator()"),
         ("outer::(anonymous namespace)::g()", "outer::(anonymous namespace)::g"),
-        ("f.constprop.0", "f"),
+        ("f.constprop.0", "f.constprop"),
+        ("S::operator() const", "S::operator()(int) const"),
         ("main::{lambda(int)#1}::operator()(int) const", "main::<lambda(int)>::operator()"),
         ("krate::main::{{closure}}::h0123456789abcdef", "krate::main::{closure#0}"),
         ("__restore_rt", "<signal handler called>"),

@@ -37,6 +37,11 @@ impl Session {
         self.read_to_prompt()
     }
 
+    /// What comes up to the next prompt, without sending anything.
+    pub fn answer(&mut self) -> String {
+        self.read_to_prompt()
+    }
+
     /// The stream itself.
     pub fn stream(&mut self) -> &mut UnixStream {
         &mut self.stream
