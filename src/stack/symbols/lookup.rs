@@ -184,7 +184,7 @@ impl Described<'_> {
         let own = is_call && self.code.1.unit.line_program.is_some();
         let (info, unit) = if own { self.code } else { self.lines };
         if let Some((file, line)) = place.filter(|place| place.1 != 0) {
-            frame.file = lines::file_name(info, &unit.unit, file);
+            frame.file = lines::file_name(info, &unit.unit, &self.code.1.unit, file);
             frame.line = if frame.file.is_some() { line } else { 0 };
         }
     }
