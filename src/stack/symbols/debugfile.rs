@@ -115,3 +115,9 @@ pub fn alternate(elf: &Elf, path: &[u8]) -> Option<Elf> {
     let places = [Some(named), build_id_path(&id)].into_iter().flatten();
     places.filter_map(|path| open(&path)).find(|(elf, _)| !id.is_empty() && elf.build_id() == id).map(|opened| opened.0)
 }
+
+/// The `.dwo` file of a split unit: `name`, in the compilation's folder if it is relative.
+pub fn split(name: &str, compilation_folder: &str) -> Option<Elf> {
+    let path = if name.starts_with('/') { name.to_owned() } else { format!("{compilation_folder}/{name}") };
+    open(path.as_bytes()).map(|opened| opened.0)
+}
