@@ -166,13 +166,16 @@ impl Counter {
         let fine = || {
             let before = clock::thread_run_time(tid).ok()?;
             let start = clock::monotonic();
-            // At most a moment: a clock that stands this long is a coarse one.
-            while clock::monotonic().wrapping_sub(start) < 20_000 {
+            loop {
+                // In this order: a clock read after so long that still stands is a coarse one.
+                let elapsed = clock::monotonic().wrapping_sub(start);
                 if clock::thread_run_time(tid).ok()? != before {
                     return Some(());
                 }
+                if elapsed > 20_000 {
+                    return None;
+                }
             }
-            None
         };
         if fine().is_some() {
             return Self::RunTime;

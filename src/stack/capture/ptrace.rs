@@ -118,8 +118,8 @@ pub struct Tracer {
     helper: Option<Helper>,
     /// A helper died on us in this dump: none is made any more.
     broken: Option<Errno>,
-    /// Yama was asked to let the helper in.
-    admitted: bool,
+    /// Yama was asked to let the helper in, with this result.
+    admitted: Option<bool>,
     /// Helpers that did not die in time.
     unreaped: Vec<i32>,
     /// The longest time that a thread was stopped, in nanoseconds.
@@ -216,14 +216,12 @@ impl Tracer {
     ///
     /// An earlier PR_SET_PTRACER of the application is lost, since the kernel does not show it.
     fn admit(&mut self) -> bool {
+        let Some(helper) = self.helper.as_ref().filter(|_| self.admitted.is_none()) else { return false };
         let mut buffer = [0; 8];
         let scope = read_small(libc::AT_FDCWD, c"/proc/sys/kernel/yama/ptrace_scope", &mut buffer);
-        let Some(helper) = &self.helper else { return false };
-        if self.admitted || scope.unwrap_or_default().first() != Some(&b'1') {
-            return false;
-        }
-        self.admitted = set_tracer(helper.pid as usize);
-        self.admitted
+        let admitted = scope.is_ok_and(|scope| scope.first() == Some(&b'1')) && set_tracer(helper.pid as usize);
+        self.admitted = Some(admitted);
+        admitted
     }
 
     /// Ends the helper, if there is one, and takes back what was asked of Yama. At the end of a dump.
@@ -234,7 +232,7 @@ impl Tracer {
 
     /// Ends the helper, at once by `kill`; false if it would not go.
     fn end(&mut self, kill: bool) -> bool {
-        if std::mem::take(&mut self.admitted) {
+        if self.admitted.take() == Some(true) {
             set_tracer(0);
         }
         let Some(helper) = self.helper.take() else { return true };
