@@ -102,8 +102,7 @@ impl Capture {
         limits: &Limits,
         each: &mut dyn FnMut(Outcome),
     ) {
-        self.tracer.max_stopped = 0;
-        self.tracer.repeated = 0;
+        self.tracer.begin();
         let mut dump = Dump {
             methods: self.methods,
             tracer: &mut self.tracer,
@@ -258,6 +257,7 @@ impl Dump<'_> {
             found.call = Some(blocked.call);
             let doing = Doing::Blocked(blocked.call, blocked.sp);
             if !self.methods.proc {
+                found.ending = Ending::Truncated(Reason::WouldDisturb(blocked.call.number));
                 return Some((doing, found));
             }
             self.frames.clear();
