@@ -132,7 +132,7 @@ pub enum Reason {
     Unreadable(u64),
     /// The program counter lies in no executable mapping.
     NotCode(u64),
-    /// The return address does not follow a call: the stack is damaged here.
+    /// The return address does not follow a call: the stack is damaged, or a coroutine begins here.
     NotCall(u64),
     /// The code there has neither call frame information nor a frame-pointer chain.
     NoUnwindInfo(u64),

@@ -29,8 +29,12 @@ pub struct Mapping<'a> {
 const BUFFER: usize = 4 * 4096 + 256;
 
 /// Calls `each` for every mapping of this process, ascending by address.
-pub fn for_each(mut each: impl FnMut(&Mapping<'_>)) -> Result<()> {
-    let file = File::open(c"/proc/self/maps")?;
+pub fn for_each(each: impl FnMut(&Mapping<'_>)) -> Result<()> {
+    read(&File::open(c"/proc/self/maps")?, each)
+}
+
+/// Calls `each` for every line of a `maps` file.
+pub fn read(file: &File, mut each: impl FnMut(&Mapping<'_>)) -> Result<()> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(BUFFER).map_err(|_| Errno::ENOMEM)?;
     buffer.resize(BUFFER, 0);
@@ -129,7 +133,8 @@ mod tests {
 
     #[test]
     fn lines_are_parsed() {
-        let line = b"7f52f4a3e000-7f52f4b93000 r-xp 00026000 103:02 12345678                  /lib/with space.so (deleted)";
+        let line =
+            b"7f52f4a3e000-7f52f4b93000 r-xp 00026000 103:02 12345678                  /lib/with space.so (deleted)";
         let mapping = parse(line).unwrap();
         assert_eq!((mapping.start, mapping.end), (0x7f52_f4a3_e000, 0x7f52_f4b9_3000));
         assert!(mapping.executable);

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use super::Module;
 use super::elf::Image;
 use super::maps::{self, Mapping};
-use super::Module;
 use crate::sys::memory::Memory;
+use crate::sys::procfs::File;
 
 /// Lines that are searched for an executable one before a file's first page counts as data.
 const RUN: usize = 64;
@@ -40,10 +41,10 @@ pub(super) struct Survey {
 pub(super) type Found = (Vec<Arc<Module>>, Vec<(u64, u64, usize)>);
 
 impl Survey {
-    /// Reads the mappings.
-    pub(super) fn take() -> crate::sys::Result<Self> {
+    /// Reads the mappings from a `maps` file.
+    pub(super) fn take(maps: &File) -> crate::sys::Result<Self> {
         let mut survey = Self { lines: Vec::new(), paths: Vec::new(), executable: Vec::new() };
-        maps::for_each(|mapping| survey.add(mapping))?;
+        maps::read(maps, |mapping| survey.add(mapping))?;
         Ok(survey)
     }
 
@@ -133,7 +134,9 @@ impl Survey {
         let mut length = 1;
         for pair in tail.windows(2) {
             match pair {
-                [one, next] if one.end == next.start && self.same_file(one, next) && next.offset > one.offset => length += 1,
+                [one, next] if one.end == next.start && self.same_file(one, next) && next.offset > one.offset => {
+                    length += 1
+                }
                 _ => break,
             }
         }
@@ -147,7 +150,8 @@ impl Survey {
         let executable = self.executable.partition_point(|range| range.1 <= line.start);
         let code = self.executable.get(executable).is_some_and(|range| range.0 < old.end);
         let (path, deleted) = maps::path(self.printed(line));
-        let same = code && (old.device, old.inode) == (line.device, line.inode) && old.path == path && old.deleted == deleted;
+        let same =
+            code && (old.device, old.inode) == (line.device, line.inode) && old.path == path && old.deleted == deleted;
         same.then(|| Arc::clone(old))
     }
 
@@ -158,7 +162,8 @@ impl Survey {
         if first.offset != 0 {
             return None;
         }
-        let near = tail.iter().take(RUN).take_while(|line| self.printed(line).is_empty() || self.same_file(first, line));
+        let near =
+            tail.iter().take(RUN).take_while(|line| self.printed(line).is_empty() || self.same_file(first, line));
         if !near.into_iter().any(|line| line.executable) {
             return None;
         }

@@ -3,7 +3,7 @@
 //! Context: the observer. What depends on an unknown register is unknown, and the register is named;
 //! what reads unreadable memory, does not end, or is not arithmetic fails.
 
-use gimli::{EndianSlice, Encoding, Expression, Format, LittleEndian, Operation};
+use gimli::{Encoding, EndianSlice, Expression, Format, LittleEndian, Operation};
 
 use crate::stack::{Reason, Registers};
 use crate::sys::memory::Memory;

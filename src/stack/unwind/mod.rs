@@ -19,6 +19,8 @@
 mod cache;
 mod expression;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod made_up;
 mod pages;
 mod recover;

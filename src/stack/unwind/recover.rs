@@ -59,7 +59,8 @@ pub(super) fn frame_pointer<A: Arch>(
         let count = text.read(target, &mut code);
         A::stub_slot(code.get(..count).unwrap_or_default(), target).is_some_and(through)
     };
-    let proven = site.target.is_some_and(|target| target == function || by_stub(target)) || site.slot.is_some_and(through);
+    let proven =
+        site.target.is_some_and(|target| target == function || by_stub(target)) || site.slot.is_some_and(through);
     Some(Recovered { value, proven })
 }
 

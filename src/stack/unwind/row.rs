@@ -55,6 +55,8 @@ pub(super) struct Row {
     pub(super) cfa: Cfa,
     /// Rules in [`Store::rules`]: first and number.
     rules: (u32, u16),
+    /// Every rule reads memory at the CFA: none depends on a register of the frame.
+    pub(super) at_cfa_only: bool,
     /// What becomes of the return address.
     pub(super) return_rule: Rule,
     /// The DWARF number of the register that the CIE calls return address.
@@ -95,7 +97,11 @@ impl Store {
         self.expressions.clear();
     }
 
-    fn keep(&mut self, section: &EhFrame<Bytes<'_>>, expression: gimli::UnwindExpression<usize>) -> Result<Slice, Damaged> {
+    fn keep(
+        &mut self,
+        section: &EhFrame<Bytes<'_>>,
+        expression: gimli::UnwindExpression<usize>,
+    ) -> Result<Slice, Damaged> {
         let bytes = expression.get(section).map_err(|_| Damaged)?.0.slice();
         if bytes.len() > MAX_EXPRESSION {
             return Err(Damaged);
@@ -136,7 +142,8 @@ pub(super) fn fde<'a>(
     bases: &BaseAddresses,
     offset: usize,
 ) -> gimli::Result<FrameDescriptionEntry<Bytes<'a>>> {
-    section.fde_from_offset(bases, EhFrameOffset(offset), |section, bases, offset| section.cie_from_offset(bases, offset))
+    section
+        .fde_from_offset(bases, EhFrameOffset(offset), |section, bases, offset| section.cie_from_offset(bases, offset))
 }
 
 /// Compiles the row for `address`; `None` when the FDE does not cover it.
@@ -156,6 +163,7 @@ pub(super) fn compile<A: Arch>(
     let mut row = Row {
         cfa: Cfa::Register(A::SP, 0),
         rules: (store.rules.len() as u32, 0),
+        at_cfa_only: false,
         return_rule: Rule::Same,
         return_register: fde.cie().return_address_register().0,
         signal: fde.is_signal_trampoline(),
@@ -167,7 +175,9 @@ pub(super) fn compile<A: Arch>(
     let mut found = false;
     while let Some(current) = table.next_row().map_err(|_| Damaged)? {
         row.pushes_arguments |= current.saved_args_size() != 0;
-        if row.frame_set == 0 && matches!(current.cfa(), CfaRule::RegisterAndOffset { register, .. } if register.0 == A::FP) {
+        if row.frame_set == 0
+            && matches!(current.cfa(), CfaRule::RegisterAndOffset { register, .. } if register.0 == A::FP)
+        {
             row.frame_set = current.start_address().wrapping_sub(start) as u32;
         }
         if current.contains(address) && !found {
@@ -204,6 +214,9 @@ impl Row {
                 store.rules.push((register.0, rule));
             }
         }
+        let mut rules = store.rules.iter().skip(first);
+        self.at_cfa_only =
+            rules.all(|(_, rule)| matches!(rule, Rule::At(_) | Rule::Value(_) | Rule::Same | Rule::Undefined));
         self.rules = (first as u32, u16::try_from(store.rules.len() - first).map_err(|_| Damaged)?);
         Ok(())
     }

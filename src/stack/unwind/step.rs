@@ -91,43 +91,46 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
                     }
                     None => return Err(unknown(register)),
                 };
-                base.wrapping_add(i64::from(offset) as u64)
+                displaced(base, offset)
             }
         };
         let here = &state.registers;
-        let value = |rule| value(rule, cfa, here, &cache.store, self.stack);
         let return_address = match row.return_rule {
             // Only a leaf's return address can still be in its register.
             Rule::Same if A::RETURN_IN_REGISTER && state.exact => {
                 here.get(row.return_register).ok_or(unknown(row.return_register))?
             }
             Rule::Same => return Err(Reason::BadUnwindInfo(pc)),
-            rule => value(rule).map_err(|error| error.reason(pc))?,
+            rule => value(rule, cfa, here, &cache.store, self.stack).map_err(|error| error.reason(pc))?,
         };
-        let mut next = *here;
+        // Where rules depend on registers, on those of this frame: a copy. Few do.
+        let copy = if row.at_cfa_only { None } else { Some(*here) };
+        let next = &mut state.registers;
         next.keep(A::CALLEE_SAVED);
         next.set(A::SP, cfa);
         for (register, rule) in cache.store.rules(row) {
-            match (rule, value(*rule)) {
-                (Rule::Same, _) => {}
-                (_, Ok(value)) => next.set(*register, value),
-                (_, Err(_)) => next.forget(*register),
+            let restored = match (rule, &copy) {
+                (Rule::Same, _) => continue,
+                (Rule::At(offset), _) => self.stack.read_u64(displaced(cfa, *offset)),
+                (rule, copy) => value(*rule, cfa, copy.as_ref().unwrap_or(next), &cache.store, self.stack).ok(),
+            };
+            match restored {
+                Some(value) => next.set(*register, value),
+                None => next.forget(*register),
             }
         }
         if row.signal {
-            if row.return_register != A::PC
-                && let Ok(value) = value(row.return_rule)
-            {
-                next.set(row.return_register, value);
+            if row.return_register != A::PC {
+                next.set(row.return_register, return_address);
             }
-            return self.interrupted::<A>(cache, state, next, return_address, sp);
+            return self.interrupted::<A>(cache, state, return_address, sp);
         }
         let next_sp = next.get(A::SP).ok_or(unknown(A::SP))?;
         let empty_leaf = A::RETURN_IN_REGISTER && state.exact && next_sp == sp;
         if next_sp <= sp && !empty_leaf {
             return Err(Reason::NotAscending(next_sp));
         }
-        self.called::<A>(cache, state, next, return_address, FrameSource::Cfi)
+        self.called::<A>(cache, state, return_address, FrameSource::Cfi)
     }
 
     /// How the kernel laid out the signal frame whose trampoline `pc` is.
@@ -144,25 +147,18 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
         layout: &[(u16, u16)],
         sp: u64,
     ) -> Result<Step, Reason> {
-        let mut next = Registers::unknown();
+        state.registers = Registers::unknown();
         for (register, offset) in layout {
             let address = sp.wrapping_add(u64::from(*offset));
-            next.set(*register, self.stack.read_u64(address).ok_or(Reason::Unreadable(address))?);
+            state.registers.set(*register, self.stack.read_u64(address).ok_or(Reason::Unreadable(address))?);
         }
-        let pc = next.get(A::PC).ok_or(Reason::NotCode(0))?;
-        self.interrupted::<A>(cache, state, next, pc, sp)
+        let pc = state.registers.get(A::PC).ok_or(Reason::NotCode(0))?;
+        self.interrupted::<A>(cache, state, pc, sp)
     }
 
-    /// Goes on in a frame that a signal interrupted.
-    fn interrupted<A: Arch>(
-        &self,
-        cache: &mut Cache,
-        state: &mut State,
-        mut next: Registers,
-        pc: u64,
-        sp: u64,
-    ) -> Result<Step, Reason> {
-        let next_sp = next.get(A::SP).ok_or(Reason::NotAscending(sp))?;
+    /// Goes on in a frame that a signal interrupted, whose other registers `state` has.
+    fn interrupted<A: Arch>(&self, cache: &mut Cache, state: &mut State, pc: u64, sp: u64) -> Result<Step, Reason> {
+        let next_sp = state.registers.get(A::SP).ok_or(Reason::NotAscending(sp))?;
         if next_sp <= sp {
             state.stack_switches += 1;
             if state.stack_switches > MAX_STACK_SWITCHES {
@@ -170,33 +166,31 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
             }
         }
         state.code = cache.code::<A>(self.modules, self.text, pc).ok_or(Reason::NotCode(pc))?;
-        next.set(A::PC, pc);
-        state.registers = next;
+        state.registers.set(A::PC, pc);
         state.exact = true;
         Ok(Step::Caller(FrameSource::Signal))
     }
 
-    /// Goes on in a frame that called: its program counter is a return address, and must look it.
+    /// Goes on in a frame that called, whose other registers `state` has: its program counter is a
+    /// return address, and must look it.
     fn called<A: Arch>(
         &self,
         cache: &mut Cache,
         state: &mut State,
-        mut next: Registers,
         return_address: u64,
         source: FrameSource,
     ) -> Result<Step, Reason> {
         let pc = A::code_address(return_address);
         if pc == 0 {
             // The psABI marks the deepest frame by a frame pointer of 0.
-            return if next.get(A::FP) == Some(0) { Ok(Step::First) } else { Err(Reason::NotCode(0)) };
+            return if state.registers.get(A::FP) == Some(0) { Ok(Step::First) } else { Err(Reason::NotCode(0)) };
         }
         let code = cache.code::<A>(self.modules, self.text, pc.wrapping_sub(1)).ok_or(Reason::NotCode(pc))?;
         let signal = matches!(code.cfi, Cfi::Row(row) if row.signal);
         if !code.ends_call && !signal && self.trampoline::<A>(pc).is_none() {
             return Err(Reason::NotCall(pc));
         }
-        next.set(A::PC, pc);
-        state.registers = next;
+        state.registers.set(A::PC, pc);
         state.exact = false;
         state.code = code;
         Ok(Step::Caller(source))
@@ -204,7 +198,8 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
 
     /// Code without call frame information: `[fp]` is the caller's frame pointer, `[fp + 8]` the
     /// return address, if this function keeps a frame pointer at all, and has set it already. If it
-    /// does not, its own return address lies below `fp`: so nothing there may look like one.
+    /// does not, its own return address lies below `fp`: so nothing there may look like one. A JIT may
+    /// jump and push where it returns to (HotSpot's interpreter does), so any address of its code does.
     fn by_frame_pointer<A: Arch>(&self, cache: &mut Cache, state: &mut State, at: (u64, u64)) -> Result<Step, Reason> {
         let (pc, sp) = at;
         let nothing = Reason::NoUnwindInfo(pc);
@@ -217,15 +212,17 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
         let word = |address| self.stack.read_u64(address).ok_or(Reason::Unreadable(address));
         for address in (sp.next_multiple_of(8)..=fp).step_by(8) {
             let value = A::code_address(word(address)?);
-            if self.modules.is_executable(value.wrapping_sub(1)) && call_site::<A>(self.text, value).is_some() {
+            let code = self.modules.is_executable(value.wrapping_sub(1));
+            if code && (self.modules.find(value).is_none() || call_site::<A>(self.text, value).is_some()) {
                 return Err(nothing);
             }
         }
         let (saved, return_address) = (word(fp)?, word(fp.wrapping_add(8))?);
-        let mut next = Registers::unknown();
-        next.set(A::FP, saved);
-        next.set(A::SP, fp.checked_add(16).ok_or(nothing)?);
-        self.called::<A>(cache, state, next, return_address, FrameSource::FramePointer)
+        let next_sp = fp.checked_add(16).ok_or(nothing)?;
+        state.registers.keep(0);
+        state.registers.set(A::FP, saved);
+        state.registers.set(A::SP, next_sp);
+        self.called::<A>(cache, state, return_address, FrameSource::FramePointer)
     }
 }
 
@@ -234,10 +231,14 @@ fn value(rule: Rule, cfa: u64, here: &Registers, store: &Store, stack: &impl Mem
     let word = |address| stack.read_u64(address).ok_or(NoValue::Unreadable(address));
     match rule {
         Rule::Undefined | Rule::Same => Err(NoValue::Unsupported),
-        Rule::At(offset) => word(cfa.wrapping_add(i64::from(offset) as u64)),
-        Rule::Value(offset) => Ok(cfa.wrapping_add(i64::from(offset) as u64)),
+        Rule::At(offset) => word(displaced(cfa, offset)),
+        Rule::Value(offset) => Ok(displaced(cfa, offset)),
         Rule::Register(register) => here.get(register).ok_or(NoValue::Unknown(register)),
         Rule::AtExpression(slice) => evaluate(store.expression(slice), Some(cfa), here, stack).and_then(word),
         Rule::Expression(slice) => evaluate(store.expression(slice), Some(cfa), here, stack),
     }
+}
+
+fn displaced(base: u64, offset: i32) -> u64 {
+    base.wrapping_add(i64::from(offset) as u64)
 }

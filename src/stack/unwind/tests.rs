@@ -1,369 +1,263 @@
-//! Whole stacks: of threads of this process, by an oracle of another make, and made-up ones.
+//! Stacks made up to be difficult.
 
-use std::ffi::{CString, c_int, c_void};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use super::Unwinder;
 use super::made_up::Bytes;
-use crate::stack::arch::{self, aarch64, x86_64};
+use super::{Unwinder, View};
+use crate::stack::arch::aarch64::Aarch64;
+use crate::stack::arch::x86_64::X86_64;
+use crate::stack::arch::{Arch, REGISTERS};
 use crate::stack::modules::{Module, Modules};
 use crate::stack::{Ending, Frame, FrameSource, Reason, Registers};
-use crate::sys::memory::{Live, Memory};
 
-/// What a thread of a test wrote about itself before it blocked.
-#[derive(Default)]
-struct Account {
-    tid: i32,
-    /// Program counters by `_Unwind_Backtrace`, innermost first.
-    oracle: Vec<u64>,
-}
-
-fn write_account(account: &Mutex<Account>) {
-    let mut oracle = Vec::new();
-    backtrace::trace(|frame| {
-        oracle.push(frame.ip() as u64);
-        true
-    });
-    *account.lock().unwrap() = Account { tid: nix::unistd::gettid().as_raw(), oracle };
-}
-
-/// Stack pointer and program counter of a thread, as soon as it is blocked in `call`.
-fn blocked_in(tid: i32, call: i64) -> (u64, u64) {
-    let start = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
-        let fields: Vec<&str> = text.split_whitespace().collect();
-        if fields.first().is_some_and(|number| *number == call.to_string()) {
-            let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
-            return (number(fields[7]), number(fields[8]));
-        }
-        assert!(start.elapsed() < Duration::from_secs(20), "not blocked: {text}");
-        std::thread::yield_now();
-    }
-}
+/// Where code without call frame information lies, and a module of 64 KB that has some.
+const JIT: u64 = 0x10_0000;
+const MODULE: u64 = 0x20_0000;
+const STACK: u64 = 0x7000_0000;
 
 fn modules() -> Modules {
-    let mut modules = Modules::default();
-    modules.refresh(&Live).unwrap();
-    modules
+    let module = Module { start: MODULE, end: MODULE + 0x10000, eh_frame_hdr: MODULE + 0x8000, ..Module::default() };
+    Modules::made_up(vec![module], vec![(JIT, JIT + 0x1000), (MODULE, MODULE + 0x4000)])
 }
 
-fn unwind(modules: &Modules, pc: u64, sp: u64) -> (Vec<Frame>, Ending) {
-    let mut frames = Vec::new();
-    let start = Registers::from_pc_sp(pc, sp);
-    let ending = Unwinder::default().unwind(modules, &Live, start, &Live, 256, &mut frames);
+fn unwind<A: Arch>(text: &Bytes, start: &[(u16, u64)], stack: &Bytes) -> (Vec<Frame>, Ending) {
+    let mut registers = Registers::unknown();
+    for (number, value) in start {
+        registers.set(*number, *value);
+    }
+    let (mut frames, modules) = (Vec::new(), modules());
+    let view = View { modules: &modules, text, stack };
+    let ending = Unwinder::default().walk::<A>(&view, registers, 64, &mut frames);
     (frames, ending)
 }
 
-/// The frames from the caller of the function that wrote the account and then blocked: those of the
-/// oracle that must be found, whatever lies further in.
-fn assert_agrees(modules: &Modules, frames: &[Frame], account: &Account, leaf: u64) {
-    let name = |pc: u64| {
-        let module = modules.find(pc - 1).map(|module| String::from_utf8_lossy(&module.path).into_owned());
-        let mut symbol = String::new();
-        backtrace::resolve((pc - 1) as *mut c_void, |found| symbol = format!("{:?}", found.name()));
-        format!("{pc:#x} {symbol} {module:?}\n")
-    };
-    let function = |pc: u64| {
-        let mut start = 0;
-        backtrace::resolve((pc - 1) as *mut c_void, |found| start = found.addr().map_or(0, |address| address as u64));
-        start
-    };
-    let _ = function;
-    let at = account.oracle.iter().position(|pc| (leaf..leaf + 400).contains(pc)).expect("leaf in the oracle's stack");
-    let expected = &account.oracle[at + 1..];
-    let found: Vec<u64> = frames.iter().map(|frame| frame.pc).collect();
-    let same = found.len() > expected.len() && found.ends_with(expected);
-    let list = |pcs: &[u64]| pcs.iter().map(|pc| name(*pc)).collect::<String>();
-    assert!(same, "expected:\n{}found:\n{}", list(expected), list(&found));
-}
-
-#[inline(never)]
-fn nested(depth: u32, account: &Mutex<Account>, pipe: &OwnedFd) -> u32 {
-    if depth > 0 {
-        return std::hint::black_box(nested(depth - 1, account, pipe) + 1);
+/// Code with a call, of two bytes on x86-64 and of a word on aarch64, before each of `addresses`.
+fn calls(addresses: &[u64], call: &[u8]) -> Bytes {
+    let mut text = Bytes::default();
+    text.put(JIT, &[0; 0x1000]);
+    for address in addresses {
+        text.put(address - call.len() as u64, call);
     }
-    write_account(account);
-    let mut byte = [0u8];
-    nix::unistd::read(pipe, &mut byte).unwrap() as u32
+    text
 }
 
-/// Runs `work` in a thread of its own, which blocks in `read` from a pipe until `look` has run.
-fn with_blocked<R>(work: impl FnOnce(&Mutex<Account>, &OwnedFd) + Send, look: impl FnOnce(&Account, u64, u64) -> R) -> R {
-    with_blocked_in(libc::SYS_read, work, look)
-}
-
-fn with_blocked_in<R>(
-    call: i64,
-    work: impl FnOnce(&Mutex<Account>, &OwnedFd) + Send,
-    look: impl FnOnce(&Account, u64, u64) -> R,
-) -> R {
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    let account = Arc::new(Mutex::new(Account::default()));
-    std::thread::scope(|scope| {
-        let theirs = Arc::clone(&account);
-        scope.spawn(move || work(&theirs, &reader));
-        let start = Instant::now();
-        while account.lock().unwrap().tid == 0 {
-            assert!(start.elapsed() < Duration::from_secs(20));
-            std::thread::yield_now();
-        }
-        let account = account.lock().unwrap();
-        let (sp, pc) = blocked_in(account.tid, call);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&account, sp, pc)));
-        drop(account);
-        drop(writer);
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
+const CALL_RAX: &[u8] = &[0xff, 0xd0];
+const BLR_X8: &[u8] = &[0, 1, 0x3f, 0xd6];
 
 #[test]
-fn a_blocked_rust_thread_is_seen_down_to_clone() {
-    with_blocked(
-        |account, pipe| {
-            nested(20, account, pipe);
-        },
-        |account, sp, pc| {
-            let modules = modules();
-            let (frames, ending) = unwind(&modules, pc, sp);
-            assert_eq!(ending, Ending::FirstFrame, "{frames:x?}");
-            assert_agrees(&modules, &frames, account, nested as fn(_, _, _) -> _ as usize as u64);
-            assert!(frames[1..].iter().all(|frame| frame.source == FrameSource::Cfi));
-            assert!(frames.windows(2).all(|pair| pair[0].sp < pair[1].sp));
-        },
+fn a_frame_pointer_chain_is_followed_to_its_end() {
+    let text = calls(&[JIT + 0x200, JIT + 0x300], CALL_RAX);
+    let stack = Bytes::words(STACK, &[1, STACK + 0x20, JIT + 0x200, 2, STACK + 0x40, JIT + 0x300, 0, 3, 0, 0]);
+    let start = [(16, JIT + 0x100), (7, STACK), (6, STACK + 8)];
+    let (frames, ending) = unwind::<X86_64>(&text, &start, &stack);
+    assert_eq!(ending, Ending::FirstFrame);
+    let found: Vec<_> = frames.iter().map(|frame| (frame.pc, frame.sp, frame.source)).collect();
+    assert_eq!(
+        found,
+        [
+            (JIT + 0x100, STACK, FrameSource::Innermost),
+            (JIT + 0x200, STACK + 0x18, FrameSource::FramePointer),
+            (JIT + 0x300, STACK + 0x30, FrameSource::FramePointer),
+        ]
     );
 }
 
-/// A C file, compiled into a shared object and loaded.
-struct Fixture {
-    library: *mut c_void,
-    folder: PathBuf,
-}
-
-const FIXTURE: &str = r#"
-#include <alloca.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <ucontext.h>
-#include <unistd.h>
-
-typedef void hook(void *);
-static hook *volatile the_hook;
-static void *volatile the_argument;
-static volatile int the_pipe;
-volatile int sink;
-
-__attribute__((noinline)) int leaf(int depth) {
-    char byte[64];
-    the_hook(the_argument);
-    long count = read(the_pipe, byte, 1);
-    sink += (int)count + depth;
-    return sink;
-}
-
-/* Fixed frames of several kinds: saved registers, large arrays, a jump table, early exits. */
-__attribute__((noinline)) int fixed(int depth) {
-    volatile int room[30];
-    int a = sink, b = sink + 1, c = sink + 2, d = sink + 3;
-    if (depth < 0) return 1;
-    for (int i = 0; i < 30; i++) room[i] = a * i;
-    int inner = depth ? fixed(depth - 1) : leaf(depth);
-    switch (sink & 7) {
-    case 0: sink = a; break;
-    case 1: sink = b * 3; break;
-    case 2: sink = c * d; break;
-    case 3: sink = room[3]; break;
-    case 4: leaf(-1); break;
-    case 5: sink = 9 * a; break;
-    }
-    return inner + room[depth & 7] + a * b - c + d;
-}
-
-/* Eight arguments: two are pushed around the call. */
-__attribute__((noinline)) int many(int a, int b, int c, int d, int e, int f, int g, int h) {
-    int inner = fixed(2);
-    return inner + a + b * c + d + e + f * g + h;
-}
-
-__attribute__((noinline)) int pushing(int depth) {
-    if (sink == 77) return many(1, 2, 3, 4, 5, 6, 7, depth);
-    int inner = many(depth, 2, sink, 4, 5, 6, sink, 8);
-    return inner + many(1, inner, 1, 1, 1, 1, 1, 1) * 0;
-}
-
-__attribute__((noinline)) int variable(int size) {
-    volatile char *room = alloca(size);
-    room[0] = 1;
-    int inner = leaf(size);
-    return inner + room[size - 1];
-}
-
-__attribute__((noinline)) int realigned(int depth) {
-    volatile __attribute__((aligned(64))) char room[64];
-    room[depth] = 1;
-    return fixed(1) + room[depth];
-}
-
-__attribute__((noinline)) int indirect(int depth) {
-    int (*volatile function)(int) = fixed;
-    int result = function(depth);
-    return result + 1;
-}
-
-/* In the handler of a signal, on an alternate stack. */
-static void handler(int number) { sink += fixed(1) + number; }
-
-__attribute__((noinline)) int signalled(int depth) {
-    stack_t stack = { .ss_sp = malloc(1 << 17), .ss_size = 1 << 17 }, old;
-    struct sigaction action = { .sa_handler = handler, .sa_flags = depth ? SA_ONSTACK : 0 };
-    sigaltstack(&stack, &old);
-    sigaction(SIGURG, &action, NULL);
-    raise(SIGURG);
-    sigaltstack(&old, NULL);
-    free(stack.ss_sp);
-    return sink + depth;
-}
-
-static ucontext_t outer, inner;
-static void coroutine(void) { sink += fixed(1); }
-
-__attribute__((noinline)) int switched(int depth) {
-    getcontext(&inner);
-    inner.uc_stack.ss_sp = malloc(1 << 17);
-    inner.uc_stack.ss_size = 1 << 17;
-    inner.uc_link = &outer;
-    makecontext(&inner, coroutine, 0);
-    swapcontext(&outer, &inner);
-    return sink + depth;
-}
-
-int run(const char *kind, hook *hook, void *argument, int pipe) {
-    the_hook = hook; the_argument = argument; the_pipe = pipe;
-    int result = -1;
-    if (!strcmp(kind, "fixed")) result = fixed(5);
-    if (!strcmp(kind, "pushing")) result = pushing(5);
-    if (!strcmp(kind, "variable")) result = variable(100);
-    if (!strcmp(kind, "realigned")) result = realigned(5);
-    if (!strcmp(kind, "indirect")) result = indirect(3);
-    if (!strcmp(kind, "signalled")) result = signalled(0);
-    if (!strcmp(kind, "alternate")) result = signalled(1);
-    if (!strcmp(kind, "switched")) result = switched(1);
-    return result + 1;
-}
-"#;
-
-type Run = unsafe extern "C" fn(*const libc::c_char, extern "C" fn(*mut c_void), *mut c_void, c_int) -> c_int;
-
-impl Fixture {
-    /// `None` when there is no such compiler.
-    fn build(compiler: &str, options: &[&str]) -> Option<Self> {
-        let folder = std::env::temp_dir().join(format!(
-            "manhole-unwind-{}-{compiler}{}",
-            std::process::id(),
-            options.concat().replace('/', "")
-        ));
-        std::fs::create_dir_all(&folder).unwrap();
-        let (source, library) = (folder.join("fixture.c"), folder.join("fixture.so"));
-        std::fs::write(&source, FIXTURE).unwrap();
-        let output = Command::new(compiler)
-            .args(["-shared", "-fPIC", "-g", "-D_GNU_SOURCE", "-w"])
-            .args(options)
-            .arg("-o")
-            .args([&library, &source])
-            .output()
-            .ok()?;
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Some(Self { library: load(&library), folder })
-    }
-
-    fn symbol(&self, name: &str) -> u64 {
-        let name = CString::new(name).unwrap();
-        // SAFETY: the library is loaded, the name ends with NUL.
-        let address = unsafe { libc::dlsym(self.library, name.as_ptr()) };
-        assert!(!address.is_null());
-        address as u64
-    }
-
-    /// Runs `kind` until it blocks in `leaf`, and looks.
-    fn look<R>(&self, kind: &str, look: impl FnOnce(&Account, u64, u64) -> R) -> R {
-        let run = self.symbol("run") as usize;
-        let kind = CString::new(kind).unwrap();
-        with_blocked(
-            move |account, pipe| {
-                // SAFETY: the fixture's `run` has this type.
-                let run = unsafe { std::mem::transmute::<usize, Run>(run) };
-                // SAFETY: `account` and `pipe` outlive the call.
-                let result = unsafe { run(kind.as_ptr(), hook, std::ptr::from_ref(account) as *mut c_void, pipe.as_raw_fd()) };
-                assert_ne!(result, 0);
-            },
-            look,
-        )
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        // SAFETY: nothing of the library runs or is referred to any more.
-        unsafe { libc::dlclose(self.library) };
-        std::fs::remove_dir_all(&self.folder).unwrap();
-    }
-}
-
-fn load(path: &Path) -> *mut c_void {
-    let name = CString::new(path.to_str().unwrap()).unwrap();
-    // SAFETY: the fixture has no constructors that could do harm.
-    let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
-    assert!(!library.is_null());
-    library
-}
-
-extern "C" fn hook(account: *mut c_void) {
-    // SAFETY: the thread's body passed its account.
-    write_account(unsafe { &*account.cast::<Mutex<Account>>() });
+#[test]
+fn a_frame_pointer_that_would_skip_a_frame_is_not_followed() {
+    // The function has not pushed rbp yet: its return address lies below the caller's frame pointer.
+    let text = calls(&[JIT + 0x200, JIT + 0x300], CALL_RAX);
+    let stack = Bytes::words(STACK, &[JIT + 0x200, 2, STACK + 0x40, JIT + 0x300, 0, 3, 0, 0]);
+    let start = [(16, JIT + 0x100), (7, STACK), (6, STACK + 0x10)];
+    let (frames, ending) = unwind::<X86_64>(&text, &start, &stack);
+    assert_eq!((frames.len(), ending), (1, Ending::Truncated(Reason::NoUnwindInfo(JIT + 0x100))));
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
-fn c_code_with_and_without_frame_pointers_agrees_with_the_oracle() {
-    let mut truncated = Vec::new();
-    for compiler in ["gcc", "clang"] {
-        for level in ["-O0", "-O1", "-O2", "-O3", "-Os"] {
-            for frame in ["-fno-omit-frame-pointer", "-fomit-frame-pointer"] {
-                for extra in ["-fno-stack-protector", "-fstack-protector-all", "-fcf-protection", "-fno-plt"] {
-                    let options = [level, frame, extra];
-                    let Some(fixture) = Fixture::build(compiler, &options) else { continue };
-                    let leaf = fixture.symbol("leaf");
-                    for kind in
-                        ["fixed", "pushing", "variable", "realigned", "indirect", "signalled", "alternate", "switched"]
-                    {
-                        fixture.look(kind, |account, sp, pc| {
-                            let modules = modules();
-                            let (frames, ending) = unwind(&modules, pc, sp);
-                            match ending {
-                                Ending::FirstFrame => assert_agrees(&modules, &frames, account, leaf),
-                                Ending::Truncated(reason) => {
-                                    truncated.push(format!("{compiler} {options:?} {kind}: {reason}"));
-                                    let found: Vec<u64> = frames.iter().map(|frame| frame.pc).collect();
-                                    let mut at = 2;
-                                    while at < found.len() {
-                                        assert!(account.oracle.contains(&found[at]), "{compiler} {options:?} {kind}: {at} {found:x?} {:x?}", account.oracle);
-                                        at += 1;
-                                    }
-                                }
-                            }
-                        });
-                    }
-                }
+fn loops_and_garbage_end_with_a_reason() {
+    let text = calls(&[JIT + 0x200], CALL_RAX);
+    let start = |fp: u64| [(16, JIT + 0x100), (7, STACK), (6, fp)];
+    let ending = |stack: &Bytes, fp| unwind::<X86_64>(&text, &start(fp), stack).1;
+    // The saved frame pointer is the frame's own.
+    let looping = Bytes::words(STACK, &[STACK, JIT + 0x200, 0]);
+    assert_eq!(ending(&looping, STACK), Ending::Truncated(Reason::NoUnwindInfo(JIT + 0x200)));
+    let smashed = Bytes::words(STACK, &[0x4141_4141_4141_4141; 4]);
+    assert_eq!(ending(&smashed, STACK), Ending::Truncated(Reason::NotCode(0x4141_4141_4141_4141)));
+    let elsewhere = Bytes::words(STACK, &[STACK + 0x40, JIT + 0x204]);
+    assert_eq!(ending(&elsewhere, STACK), Ending::Truncated(Reason::NotCall(JIT + 0x204)));
+    assert_eq!(ending(&Bytes::default(), STACK), Ending::Truncated(Reason::Unreadable(STACK)));
+    assert_eq!(ending(&smashed, u64::MAX - 7), Ending::Truncated(Reason::NoUnwindInfo(JIT + 0x100)));
+    let (frames, ending) = unwind::<X86_64>(&text, &[(16, 0x1234), (7, STACK)], &smashed);
+    assert_eq!((frames.len(), ending), (1, Ending::Truncated(Reason::NotCode(0x1234))));
+}
+
+#[test]
+fn an_aarch64_chain_with_signed_return_addresses_is_followed() {
+    let text = calls(&[JIT + 0x200, JIT + 0x300], BLR_X8);
+    let signed = 0x0055_0000_0000_0000 | (JIT + 0x300);
+    let stack = Bytes::words(STACK, &[STACK + 0x20, JIT + 0x200, 0, 0, STACK + 0x40, signed, 0, 0, 0, 0]);
+    // Innermost is a signal handler's trampoline, so that the interrupted frame's x30 is known.
+    let mut frame = vec![0u64; 39 + 33];
+    frame[39 + 29] = STACK;
+    frame[39 + 31] = STACK;
+    frame[39 + 32] = JIT + 0x100;
+    let (mut stack, mut text) = (stack, text);
+    for (index, word) in frame.iter().enumerate() {
+        stack.put(STACK - 0x1000 + 8 * index as u64, &word.to_le_bytes());
+    }
+    text.put(JIT + 0x80, &[0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4]);
+    let (frames, ending) = unwind::<Aarch64>(&text, &[(32, JIT + 0x80), (31, STACK - 0x1000)], &stack);
+    // An interrupted function may still have its return address in x30: its frame record proves nothing.
+    assert_eq!(ending, Ending::Truncated(Reason::NoUnwindInfo(JIT + 0x100)));
+    assert_eq!(frames.last().map(|frame| (frame.pc, frame.source)), Some((JIT + 0x100, FrameSource::Signal)));
+}
+
+/// A module with one function of 0x100 bytes at its start, and this in its FDE.
+fn with_cfi(code: &[u8], return_register: u8, instructions: &[u8]) -> Bytes {
+    let mut text = Bytes::default();
+    text.put(MODULE, &[0x90; 0x1000]);
+    text.put(MODULE, code);
+    let (header, cie) = (MODULE + 0x8000, MODULE + 0x8100);
+    text.put(header, &[0; 0x1000]);
+    let relative = |to: u64, from: u64| (to.wrapping_sub(from) as u32).to_le_bytes();
+    // CIE: version 1, augmentation "zR", code alignment 1, data alignment -8, pcrel sdata4.
+    let mut entry = vec![0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, return_register, 1, 0x1b];
+    entry.resize(28, 0);
+    text.put(cie, &(entry.len() as u32).to_le_bytes());
+    text.put(cie + 4, &entry);
+    let fde = cie + 32;
+    let mut entry = Vec::new();
+    entry.extend(relative(fde + 4, cie));
+    entry.extend(relative(MODULE, fde + 8));
+    entry.extend(0x100u32.to_le_bytes());
+    entry.push(0);
+    entry.extend(instructions);
+    text.put(fde, &(entry.len() as u32).to_le_bytes());
+    text.put(fde + 4, &entry);
+    let mut bytes = vec![1, 0x1b, 3, 0x3b];
+    bytes.extend(relative(cie, header + 4));
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend(relative(MODULE, header));
+    bytes.extend(relative(fde, header));
+    text.put(header, &bytes);
+    text
+}
+
+#[test]
+fn aarch64_recovers_x29_from_a_fixed_frame() {
+    // sub sp, sp, #48; stp x29, x30, [sp, #32]; add x29, sp, #32; mov x0, x8; blr x8; ldp…; add sp…; ret
+    let words =
+        [0xd100_c3ffu32, 0xa902_7bfd, 0x9100_83fd, 0xaa08_03e0, 0xd63f_0100, 0xa942_7bfd, 0x9100_c3ff, 0xd65f_03c0];
+    let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    // advance 12; def_cfa x29, 16; x30 at cfa-8; x29 at cfa-16
+    let mut text = with_cfi(&code, 30, &[0x4c, 0x0c, 29, 16, 0x80 | 30, 1, 0x80 | 29, 2]);
+    // Called by a `bl` to its start, from code that has no caller: return address undefined.
+    text.put(JIT, &[0; 0x1000]);
+    let distance = (MODULE.wrapping_sub(JIT + 0x1fc) / 4) as u32;
+    text.put(JIT + 0x1fc, &(0x9400_0000 | distance).to_le_bytes());
+    let stack = Bytes::words(STACK, &[0, 0, 0, 0, STACK + 0x50, JIT + 0x200, 0, 0, 0, 0, 0, 0]);
+    let (frames, ending) = unwind::<Aarch64>(&text, &[(32, MODULE + 20), (31, STACK)], &stack);
+    assert_eq!(frames[1].pc, JIT + 0x200);
+    assert_eq!(frames[1].sp, STACK + 0x30);
+    assert_eq!((frames.len(), ending), (2, Ending::FirstFrame));
+}
+
+/// push %rbp; mov %rsp, %rbp; push %rbx; sub $24, %rsp; (body); then what each test appends.
+const PROLOGUE: &[u8] = &[0x55, 0x48, 0x89, 0xe5, 0x53, 0x48, 0x83, 0xec, 0x18];
+const EPILOGUE: &[u8] = &[0x48, 0x83, 0xc4, 0x18, 0x5b, 0x5d, 0xc3];
+/// advance 1; cfa +16; rbp at cfa-16; advance 3; cfa rbp; advance 1; rbx at cfa-24.
+const CFI: &[u8] = &[0x0c, 7, 8, 0x80 | 16, 1, 0x41, 0x0e, 16, 0x80 | 6, 2, 0x43, 0x0d, 6, 0x41, 0x80 | 3, 3];
+
+fn recovered(body: &[u8], at: u64, target: u64) -> (usize, Ending) {
+    let code = [PROLOGUE, body, EPILOGUE].concat();
+    let mut code = code;
+    code.resize(0x100, 0x90);
+    let mut text = with_cfi(&code, 16, CFI);
+    text.put(JIT, &[0x90; 0x1000]);
+    let displacement = target.wrapping_sub(JIT + 0x200) as u32;
+    text.put(JIT + 0x1fb, &[&[0xe8][..], &displacement.to_le_bytes()].concat());
+    // rsp at the body: 24 bytes, rbx, rbp = 0, return address; and there the chain ends.
+    let stack = Bytes::words(STACK, &[7, 7, 7, 0x33, STACK + 0x40, JIT + 0x200, 0, 0, 0, 0]);
+    let start = [(16, MODULE + at), (7, STACK)];
+    let (frames, ending) = unwind::<X86_64>(&text, &start, &stack);
+    (frames.len(), ending)
+}
+
+#[test]
+fn rbp_is_recovered_only_from_a_frame_that_is_fixed() {
+    let unknown = |at| (1, Ending::Truncated(Reason::UnknownRegister { register: 6, pc: MODULE + at }));
+    let call = &[0xe8, 0, 0, 0, 0][..];
+    // In the body, behind a call.
+    assert_eq!(recovered(call, 14, MODULE), (2, Ending::FirstFrame));
+    assert_eq!(recovered(&[call, call].concat(), 19, MODULE), (2, Ending::FirstFrame));
+    // In the middle of an instruction.
+    assert_eq!(recovered(call, 13, MODULE), unknown(13));
+    // A variable-sized array, an argument pushed around a later call, a realigned stack.
+    assert_eq!(recovered(&[call, &[0x48, 0x29, 0xc4]].concat(), 14, MODULE), unknown(14));
+    assert_eq!(recovered(&[call, &[0x50], call].concat(), 14, MODULE), unknown(14));
+    assert_eq!(recovered(&[&[0x48, 0x83, 0xe4, 0xe0], call].concat(), 18, MODULE), unknown(18));
+    // Something that cannot be decoded.
+    assert_eq!(recovered(&[call, &[0x06]].concat(), 14, MODULE), unknown(14));
+}
+
+#[test]
+fn an_unproven_frame_pointer_counts_only_if_the_stack_is_whole() {
+    // The call goes to another function, which may have jumped to this one.
+    assert_eq!(recovered(&[0xe8, 0, 0, 0, 0], 14, MODULE + 0x200), (2, Ending::FirstFrame));
+    let code = [PROLOGUE, &[0xff, 0xd0], EPILOGUE].concat();
+    let mut text = with_cfi(&code, 16, CFI);
+    text.put(JIT, &[0x90; 0x1000]);
+    text.put(JIT + 0x1fe, CALL_RAX);
+    let stack = Bytes::words(STACK, &[7, 7, 7, 0x33, STACK + 0x40, JIT + 0x200, 0, 0, 0x55, 0x4141]);
+    let (frames, ending) = unwind::<X86_64>(&text, &[(16, MODULE + 11), (7, STACK)], &stack);
+    let reason = Reason::UnknownRegister { register: 6, pc: MODULE + 11 };
+    assert_eq!((frames.len(), ending), (1, Ending::Truncated(reason)));
+}
+
+/// xorshift64*: the same every time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+#[test]
+fn random_call_frame_information_and_stacks_neither_panic_nor_loop() {
+    let mut random = Random(42);
+    for round in 0..4000 {
+        let length = (random.next() % 200) as usize;
+        let instructions: Vec<u8> = std::iter::repeat_with(|| random.next() as u8).take(length).collect();
+        let mut code = [PROLOGUE, CALL_RAX, EPILOGUE].concat();
+        if round % 3 == 0 {
+            code = std::iter::repeat_with(|| random.next() as u8).take(0x100).collect();
+        }
+        let mut text = with_cfi(&code, 16, &instructions);
+        if round % 4 == 0 {
+            // Damage anywhere in header, CIE or FDE.
+            for _ in 0..4 {
+                text.put(MODULE + 0x8000 + random.next() % 0x180, &[random.next() as u8]);
             }
         }
-    }
-    for line in &truncated {
-        eprintln!("{line}");
+        let words: Vec<u64> = std::iter::repeat_with(|| match random.next() % 4 {
+            0 => MODULE + random.next() % 0x120,
+            1 => STACK + random.next() % 0x200,
+            2 => random.next(),
+            _ => random.next() % 64,
+        })
+        .take(64)
+        .collect();
+        let stack = Bytes::words(STACK, &words);
+        let mut start = Vec::new();
+        for number in 0..REGISTERS as u16 {
+            if random.next() % 2 == 0 {
+                start.push((number, STACK + random.next() % 0x200));
+            }
+        }
+        let pc = MODULE + random.next() % 0x100;
+        start.extend([(16, pc), (7, STACK), (31, STACK), (32, pc)]);
+        unwind::<X86_64>(&text, &start, &stack);
+        unwind::<Aarch64>(&text, &start, &stack);
     }
 }

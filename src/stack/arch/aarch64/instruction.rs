@@ -93,30 +93,30 @@ mod tests {
     #[test]
     fn prologues_and_epilogues_are_followed() {
         for (word, expected) in [
-            (0xa9bf_7bfdu32, Lower(16)),   // stp x29, x30, [sp, #-16]!
-            (0xd100_c3ff, Lower(48)),      // sub sp, sp, #48
-            (0xa902_7bfd, Nothing),        // stp x29, x30, [sp, #32]
-            (0x9100_83fd, SetFrame(32)),   // add x29, sp, #32
-            (0x9100_03fd, SetFrame(0)),    // mov x29, sp
-            (0xf81f_0ff3, Lower(16)),      // str x19, [sp, #-16]!
-            (0xa8c1_7bfd, Raise),          // ldp x29, x30, [sp], #16
-            (0xf841_07f3, Raise),          // ldr x19, [sp], #16
-            (0x9100_c3ff, Raise),          // add sp, sp, #48
-            (0x9100_03bf, Raise),          // mov sp, x29
-            (0xd100_43bf, Raise),          // sub sp, x29, #16
-            (0xcb20_63ff, Unpredictable),  // sub sp, sp, x0
-            (0x9100_001f, Unpredictable),  // mov sp, x0
-            (0x927c_ec1f, Unpredictable),  // and sp, x0, #-16
-            (0xf940_07e0, Nothing),        // ldr x0, [sp, #8]
-            (0xeb20_63ff, Nothing),        // cmp sp, x0
-            (0xd400_0001, Nothing),        // svc #0
-            (0x9400_0001, Branch),         // bl
-            (0xd63f_0100, Branch),         // blr x8
-            (0x5400_0040, Branch),         // b.eq
-            (0xb400_0040, Branch),         // cbz x0
-            (0x1400_0002, Leave),          // b
-            (0xd65f_03c0, Leave),          // ret
-            (0xd61f_0200, Leave),          // br x16
+            (0xa9bf_7bfdu32, Lower(16)),  // stp x29, x30, [sp, #-16]!
+            (0xd100_c3ff, Lower(48)),     // sub sp, sp, #48
+            (0xa902_7bfd, Nothing),       // stp x29, x30, [sp, #32]
+            (0x9100_83fd, SetFrame(32)),  // add x29, sp, #32
+            (0x9100_03fd, SetFrame(0)),   // mov x29, sp
+            (0xf81f_0ff3, Lower(16)),     // str x19, [sp, #-16]!
+            (0xa8c1_7bfd, Raise),         // ldp x29, x30, [sp], #16
+            (0xf841_07f3, Raise),         // ldr x19, [sp], #16
+            (0x9100_c3ff, Raise),         // add sp, sp, #48
+            (0x9100_03bf, Raise),         // mov sp, x29
+            (0xd100_43bf, Raise),         // sub sp, x29, #16
+            (0xcb20_63ff, Unpredictable), // sub sp, sp, x0
+            (0x9100_001f, Unpredictable), // mov sp, x0
+            (0x927c_ec1f, Unpredictable), // and sp, x0, #-16
+            (0xf940_07e0, Nothing),       // ldr x0, [sp, #8]
+            (0xeb20_63ff, Nothing),       // cmp sp, x0
+            (0xd400_0001, Nothing),       // svc #0
+            (0x9400_0001, Branch),        // bl
+            (0xd63f_0100, Branch),        // blr x8
+            (0x5400_0040, Branch),        // b.eq
+            (0xb400_0040, Branch),        // cbz x0
+            (0x1400_0002, Leave),         // b
+            (0xd65f_03c0, Leave),         // ret
+            (0xd61f_0200, Leave),         // br x16
         ] {
             assert_eq!(effect(word), expected, "{word:08x}");
         }

@@ -29,6 +29,7 @@ pub fn register_name(number: u16) -> &'static str {
 /// Where the signal frame, to which sp points at the trampoline, holds each register: behind siginfo
 /// (128) and the head of ucontext (176) stand the fault address (8), x0 to x30, sp and pc
 /// (arch/arm64/include/uapi/asm/sigcontext.h).
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which checks it")]
 const SIGNAL_FRAME: &[(u16, u16)] = &{
     let mut table = [(0, 0); 33];
     let mut number = 0;

@@ -133,16 +133,16 @@ mod tests {
         assert_eq!(site(&[0xe8, 0x10, 0, 0, 0]).unwrap().target, Some(0x1010));
         assert_eq!(site(&[0xff, 0x15, 0xf0, 0xff, 0xff, 0xff]).unwrap().slot, Some(0xff0));
         for call in [
-            &[0xff, 0xd0][..],                         // call *%rax
-            &[0x41, 0xff, 0xd4],                       // call *%r12
-            &[0xff, 0x10],                             // call *(%rax)
-            &[0xff, 0x50, 0x18],                       // call *0x18(%rax)
-            &[0xff, 0x90, 0, 1, 0, 0],                 // call *0x100(%rax)
-            &[0xff, 0x14, 0xc3],                       // call *(%rbx,%rax,8)
-            &[0xff, 0x54, 0x24, 0x08],                 // call *8(%rsp)
-            &[0xff, 0x94, 0x24, 0, 1, 0, 0],           // call *0x100(%rsp)
-            &[0xff, 0x14, 0xc5, 0, 0, 0, 0],           // call *0(,%rax,8)
-            &[0x41, 0xff, 0x94, 0x24, 0, 1, 0, 0],     // call *0x100(%r12)
+            &[0xff, 0xd0][..],                     // call *%rax
+            &[0x41, 0xff, 0xd4],                   // call *%r12
+            &[0xff, 0x10],                         // call *(%rax)
+            &[0xff, 0x50, 0x18],                   // call *0x18(%rax)
+            &[0xff, 0x90, 0, 1, 0, 0],             // call *0x100(%rax)
+            &[0xff, 0x14, 0xc3],                   // call *(%rbx,%rax,8)
+            &[0xff, 0x54, 0x24, 0x08],             // call *8(%rsp)
+            &[0xff, 0x94, 0x24, 0, 1, 0, 0],       // call *0x100(%rsp)
+            &[0xff, 0x14, 0xc5, 0, 0, 0, 0],       // call *0(,%rax,8)
+            &[0x41, 0xff, 0x94, 0x24, 0, 1, 0, 0], // call *0x100(%r12)
         ] {
             assert_eq!(site(call), Some(CallSite::default()), "{call:x?}");
         }
