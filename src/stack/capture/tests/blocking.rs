@@ -222,8 +222,8 @@ fn start(case: &Case) -> Waiter {
         std::thread::sleep(Duration::from_millis(1));
         let tid = tid.load(Ordering::Acquire);
         match gaze.glance(tid) {
-            Ok(Glance::Blocked(blocked)) if tid != 0 && blocked.pc == last => same += 1,
-            Ok(Glance::Blocked(blocked)) => (last, same) = (blocked.pc, 0),
+            Ok(Some(blocked)) if tid != 0 && blocked.pc == last => same += 1,
+            Ok(Some(blocked)) => (last, same) = (blocked.pc, 0),
             _ => same = 0,
         }
     }
