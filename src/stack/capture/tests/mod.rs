@@ -6,6 +6,7 @@
 
 mod blocking;
 mod peculiar;
+mod stacks;
 
 use super::*;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
