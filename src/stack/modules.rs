@@ -40,6 +40,12 @@ pub struct Modules {
 }
 
 impl Modules {
+    /// Modules made up by a test.
+    #[cfg(test)]
+    pub(crate) fn from_modules(modules: Vec<Module>) -> Self {
+        Self { modules: modules.into_iter().map(Arc::new).collect(), executable: Vec::new() }
+    }
+
     /// All modules, ascending by address.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Module>> {
         self.modules.iter()
