@@ -8,12 +8,16 @@ use std::panic::catch_unwind;
 
 use crate::lifecycle::{self, InstallError};
 use crate::log;
+use crate::sys::Errno;
 
 #[ctor::ctor(unsafe)]
 fn constructor() {
+    let before = Errno::last_raw();
     if catch_unwind(lifecycle::start_from_environment).is_err() {
         log!("the manhole panicked while starting; the application runs on without it");
     }
+    // `main` begins with the errno that it would have without us.
+    Errno::set_raw(before);
 }
 
 /// Run by the loader at `exit` and at the return of `main`, after the application's own handlers.

@@ -115,7 +115,9 @@ fn the_socket_is_private_before_its_name_is_visible() {
     let watch = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
     let directory = std::ffi::CString::new(scratch.path().as_os_str().as_encoded_bytes()).expect("path");
     // SAFETY: the path ends with NUL and lives through the call.
-    let added = unsafe { libc::inotify_add_watch(watch, directory.as_ptr(), libc::IN_CREATE | libc::IN_ATTRIB | libc::IN_MOVED_TO) };
+    let added = unsafe {
+        libc::inotify_add_watch(watch, directory.as_ptr(), libc::IN_CREATE | libc::IN_ATTRIB | libc::IN_MOVED_TO)
+    };
     assert!(added >= 0, "inotify");
     let path = scratch.path().join("socket");
     let mut host = cat(&format!("socket_path='{}'", path.display())).start_only();
@@ -130,11 +132,15 @@ fn the_socket_is_private_before_its_name_is_visible() {
     let mut masks = Vec::new();
     let mut at = 0;
     while at + 16 <= length.max(0) as usize {
-        let word = |offset: usize| u32::from_ne_bytes(events[at + offset..at + offset + 4].try_into().expect("four bytes"));
+        let word =
+            |offset: usize| u32::from_ne_bytes(events[at + offset..at + offset + 4].try_into().expect("four bytes"));
         masks.push(word(4));
         at += 16 + word(12) as usize;
     }
-    assert!(masks.iter().all(|mask| mask & libc::IN_ATTRIB == 0), "its mode was changed after it was visible: {masks:#x?}");
+    assert!(
+        masks.iter().all(|mask| mask & libc::IN_ATTRIB == 0),
+        "its mode was changed after it was visible: {masks:#x?}"
+    );
     assert!(!masks.is_empty());
     // SAFETY: ours to close.
     unsafe { libc::close(watch) };

@@ -87,6 +87,8 @@ pub struct Pair {
 /// Where the text stops making sense.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SyntaxError {
+    /// The option whose value it is, if it got so far.
+    option: String,
     expected: &'static str,
     at: usize,
     found: String,
@@ -94,6 +96,9 @@ pub struct SyntaxError {
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.option.is_empty() {
+            write!(f, "option {}: ", self.option)?;
+        }
         write!(f, "expected {} at character {}, found ", self.expected, self.at + 1)?;
         if self.found.is_empty() { f.write_str("the end") } else { write!(f, "{:?}", self.found) }
     }
@@ -118,7 +123,7 @@ pub fn pairs(text: &str) -> Result<Vec<Pair>, SyntaxError> {
         }
         reader.skip_space();
         let start = reader.position;
-        let value = reader.value(0)?;
+        let value = reader.value(0).map_err(|error| SyntaxError { option: key.clone(), ..error })?;
         let spelling = text.get(start..reader.position).unwrap_or_default().to_owned();
         pairs.push(Pair { key, value, spelling });
         reader.skip_space();
@@ -142,7 +147,12 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, expected: &'static str) -> SyntaxError {
-        SyntaxError { expected, at: self.position, found: self.rest().chars().take(12).collect() }
+        SyntaxError {
+            option: String::new(),
+            expected,
+            at: self.position,
+            found: self.rest().chars().take(12).collect(),
+        }
     }
 
     fn take_while(&mut self, keep: impl Fn(char) -> bool) -> &'a str {
@@ -278,7 +288,7 @@ mod tests {
         assert_eq!(pairs("a=1 b=2").unwrap_err().to_string(), "expected ',' or the end at character 5, found \"b=2\"");
         assert_eq!(
             pairs("a='x").unwrap_err().to_string(),
-            "expected a closing quote for the string at character 3, found \"'x\""
+            "option a: expected a closing quote for the string at character 3, found \"'x\""
         );
         assert!(pairs(&format!("a={}", "[".repeat(100))).is_err());
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{ABSENT, Manhole, STATE, installed, start_observer};
 use crate::log;
-use crate::sys::{descriptors, fork};
+use crate::sys::{Errno, descriptors, fork};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// The observer that starts next was started by a fork.
@@ -48,7 +48,9 @@ extern "C" fn child() {
     let Some(manhole) = installed() else { return };
     if had_one && manhole.config.follows_forks() {
         FORKED.store(true, Ordering::Relaxed);
+        let before = Errno::last_raw();
         // Nothing to do about an error here but to be without a manhole.
         let _ = start_observer(manhole);
+        Errno::set_raw(before);
     }
 }

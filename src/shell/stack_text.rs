@@ -14,7 +14,7 @@ use crate::inspect::strings::Escaped;
 use crate::inspect::{syscalls, threads};
 use crate::stack::modules::Module;
 use crate::stack::symbols::SourceFrame;
-use crate::stack::{Ending, Frame, FrameSource, Method, Outcome, ThreadStack};
+use crate::stack::{Ending, Frame, FrameSource, Method, Outcome, Reason, ThreadStack};
 use crate::sys::process;
 
 /// How frames are shown.
@@ -29,6 +29,8 @@ pub enum Style {
 /// Writes stacks and keeps the text of frames.
 pub struct Text {
     style: Style,
+    /// Frames a thread, inlined ones counted.
+    limit: Option<u32>,
     pid: i32,
     /// The text of each address so far, a line per (possibly inlined) function.
     known: FxHashMap<(u64, FrameSource), Vec<Box<[u8]>>>,
@@ -36,8 +38,8 @@ pub struct Text {
 
 impl Text {
     /// Nothing known yet.
-    pub fn new(style: Style) -> Self {
-        Self { style, pid: process::pid(), known: FxHashMap::default() }
+    pub fn new(style: Style, limit: Option<u32>) -> Self {
+        Self { style, limit, pid: process::pid(), known: FxHashMap::default() }
     }
 
     /// Writes one group of threads with equal stacks: a header, the frames, an empty line.
@@ -108,12 +110,18 @@ impl Text {
             out.extend_from_slice(b"skipped: the manhole's own thread, which writes this\n\n");
             return;
         }
+        let limit = self.limit.unwrap_or(u32::MAX);
         let mut number = 0;
         for frame in &stack.frames {
             let style = self.style;
             let lines = self.known.entry((frame.pc, frame.source)).or_insert_with(|| describe(frame, style, world));
             for line in lines {
-                let _ = write!(out, "#{number:<3}");
+                // An inlined function is a frame to whoever counts them.
+                if number == limit {
+                    let _ = writeln!(out, "truncated: {}\n", Reason::Depth(limit));
+                    return;
+                }
+                let _ = write!(out, "#{number:<2} ");
                 out.extend_from_slice(line);
                 number += 1;
             }

@@ -28,6 +28,9 @@ pub fn leave_application() -> Result<()> {
     }
     // SAFETY: as above. Where it is refused, a chroot of the application moves us too: a loss, no harm.
     if unsafe { raw::syscall6(libc::SYS_unshare, [libc::CLONE_FS as usize, 0, 0, 0, 0, 0]) }.is_ok() {
+        // Our socket's mode is ours to say.
+        // SAFETY: umask touches no memory.
+        let _ = unsafe { raw::syscall6(libc::SYS_umask, [0; 6]) };
         // Not to hold a mount busy that the application leaves.
         // SAFETY: the path is a constant.
         let _ = unsafe { raw::syscall6(libc::SYS_chdir, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]) };

@@ -124,7 +124,8 @@ impl Job for Stacks {
                 }
                 let groups =
                     if self.group { group(outcomes) } else { outcomes.into_iter().map(|one| vec![one]).collect() };
-                self.stage = Stage::Writing { groups: groups.into_iter(), text: Text::new(self.style), tally };
+                self.stage =
+                    Stage::Writing { groups: groups.into_iter(), text: Text::new(self.style, self.limit), tally };
             }
             Stage::Writing { groups, text, tally } => {
                 while out.len() < PIECE {

@@ -87,9 +87,9 @@ impl Modules {
         self.generation
     }
 
-    /// Looks again at `/proc/self/maps`. Modules that did not change stay the same `Arc`.
+    /// Looks again at `/proc/thread-self/maps` (that of `self` is empty once the first thread has exited). Modules that did not change stay the same `Arc`.
     pub fn refresh(&mut self, memory: &impl Memory) -> crate::sys::Result<()> {
-        self.read(&File::open(c"/proc/self/maps")?, memory)
+        self.read(&File::open(c"/proc/thread-self/maps")?, memory)
     }
 
     /// Looks at the `maps` file of the process whose memory is `memory`.

@@ -17,8 +17,6 @@ use crate::sys::{procfs::File, stat};
 const DEBUG_FOLDER: &str = "/usr/lib/debug";
 /// A debug file without a build ID is read as a whole for its checksum, up to this size.
 const MOST_CHECKSUMMED: u64 = 512 << 20;
-/// Bytes of `/proc/self/maps` read at most, when a mapping's exact end is needed.
-const MOST_MAPS: usize = 16 << 20;
 
 /// A file with debug information for a module.
 pub struct DebugFile {
@@ -48,18 +46,15 @@ pub fn of_module(module: &Module) -> Option<Elf> {
     };
     let by_path = || open(&module.path).filter(|opened| is_same(opened, true));
     // Reaches the mapped file itself, deleted or not, but needs CAP_CHECKPOINT_RESTORE (man 5 proc).
-    let by_mapping = || open(&map_file(module)?).filter(|opened| is_same(opened, false));
+    let by_mapping = || open(&map_file(module)).filter(|opened| is_same(opened, false));
     let found = if module.deleted { by_mapping() } else { by_path().or_else(by_mapping) };
     found.map(|opened| opened.0)
 }
 
 /// `/proc/self/map_files/START-END` of the module's first mapping.
-fn map_file(module: &Module) -> Option<Vec<u8>> {
-    let maps = File::open(c"/proc/self/maps").ok()?.read_all(MOST_MAPS).ok()?;
-    let start = format!("{:x}-", module.start);
-    let line = maps.split(|byte| *byte == b'\n').find(|line| line.starts_with(start.as_bytes()))?;
-    let range = line.split(|byte| *byte == b' ').next()?;
-    Some([b"/proc/self/map_files/", range].concat())
+fn map_file(module: &Module) -> Vec<u8> {
+    let (start, end) = module.first_mapping;
+    format!("/proc/self/map_files/{start:x}-{end:x}").into_bytes()
 }
 
 /// `/usr/lib/debug/.build-id/ab/cdef.debug`.
@@ -119,4 +114,10 @@ pub fn alternate(elf: &Elf, path: &[u8]) -> Option<Elf> {
     let named = if name.starts_with(b"/") { name } else { [folder(path), b"/", name.as_slice()].concat() };
     let places = [Some(named), build_id_path(&id)].into_iter().flatten();
     places.filter_map(|path| open(&path)).find(|(elf, _)| !id.is_empty() && elf.build_id() == id).map(|opened| opened.0)
+}
+
+/// The `.dwo` file of a split unit: `name`, in the compilation's folder if it is relative.
+pub fn split(name: &str, compilation_folder: &str) -> Option<Elf> {
+    let path = if name.starts_with('/') { name.to_owned() } else { format!("{compilation_folder}/{name}") };
+    open(path.as_bytes()).map(|opened| opened.0)
 }

@@ -60,7 +60,15 @@ fn cpp(name: &str, style: Style) -> Option<String> {
     }
     let mut text = Bounded::default();
     symbol.structured_demangle(&mut text, &options).ok()?;
-    (!text.0.is_empty()).then(|| spelled_as_gdb(text.0))
+    let mut text = text.0;
+    if style == Style::Function {
+        // Qualifiers of a member function belong to the parameters that are left out.
+        let qualifiers = [" const", " volatile", " &", " &&"];
+        while let Some(qualifier) = qualifiers.iter().find(|qualifier| text.ends_with(**qualifier)) {
+            text.truncate(text.len() - qualifier.len());
+        }
+    }
+    (!text.is_empty()).then(|| spelled_as_gdb(text))
 }
 
 /// What the standard's abbreviations stand for: gdb spells them out.
@@ -138,6 +146,7 @@ fn rewrite(before: &str, rest: &str) -> Option<(usize, String)> {
         }
         // An empty parameter pack leaves its comma behind.
         b',' if rest.starts_with(", >") => Some((2, if before.ends_with('>') { " " } else { "" }.to_owned())),
+        b',' if rest.starts_with(", , ") => Some((2, String::new())),
         b',' if rest.starts_with(", &&)") => Some((4, String::new())),
         b',' if rest.starts_with(", &)") => Some((3, String::new())),
         _ => None,
@@ -161,6 +170,7 @@ mod tests {
         assert_eq!(symbol("_ZThn16_N1A1fEv"), "non-virtual thunk to A::f()");
         let function = |name| demangle(name, Style::Function).unwrap_or_default();
         assert_eq!(function("_ZN2ns5Class6methodEi"), "ns::Class::method");
+        assert_eq!(function("_ZNK2ns5Class6methodEi"), "ns::Class::method");
         assert_eq!(function("_Z3addIiET_S0_S0_"), "add<int>");
         assert_eq!(function("_ZN12_GLOBAL__N_13fooEv"), "(anonymous namespace)::foo");
     }

@@ -17,6 +17,7 @@ use gimli::{
 use rustc_hash::FxHashMap;
 
 use super::bytes::{Budget, Bytes, Source};
+use super::debugfile;
 use super::elf::Elf;
 use super::scopes::Scopes;
 use super::targets::Targets;
@@ -32,6 +33,17 @@ pub struct Parsed {
     pub language: Option<gimli::DwLang>,
     /// The namespaces and classes of the unit, collected when first asked for.
     pub scopes: OnceCell<Scopes>,
+}
+
+impl Parsed {
+    fn new(unit: Unit<Bytes>) -> Self {
+        let root = unit.entry(unit.header.root_offset());
+        let language = match root.ok().and_then(|root| root.attr_value(gimli::DW_AT_language)) {
+            Some(AttributeValue::Language(language)) => Some(language),
+            _ => None,
+        };
+        Self { unit, language, scopes: OnceCell::new() }
+    }
 }
 
 /// One file's debug information.
@@ -77,12 +89,7 @@ impl DebugInfo {
         }
         let header = self.dwarf.debug_info.header_from_offset(DebugInfoOffset(offset)).ok()?;
         let unit = self.dwarf.unit(header).ok()?;
-        let root = unit.entry(unit.header.root_offset()).ok()?;
-        let language = match root.attr_value(gimli::DW_AT_language) {
-            Some(AttributeValue::Language(language)) => Some(language),
-            _ => None,
-        };
-        let parsed = Rc::new(Parsed { unit, language, scopes: OnceCell::new() });
+        let parsed = Rc::new(Parsed::new(unit));
         let mut units = self.units.borrow_mut();
         if units.len() >= UNITS {
             units.clear();
@@ -96,6 +103,29 @@ impl DebugInfo {
         let headers = self.headers();
         let index = headers.partition_point(|start| *start <= offset).checked_sub(1)?;
         self.unit_at(*headers.get(index)?)
+    }
+
+    /// The `.dwo` file of a skeleton unit, which holds its functions, and the unit in there; `None` when there
+    /// is none, it is not there, or it is another build's. Lines and addresses stay with the skeleton.
+    pub fn split(&self, skeleton: &Unit<Bytes>, budget: &Rc<Budget>) -> Option<(DebugInfo, Rc<Parsed>)> {
+        let id = skeleton.dwo_id?;
+        let name = self.dwarf.attr_string(skeleton, skeleton.dwo_name().ok()??).ok()?.text()?;
+        let folder = skeleton.comp_dir.as_ref().and_then(Bytes::text).unwrap_or_default();
+        let elf = debugfile::split(&name, &folder)?;
+        let section = |id: gimli::SectionId| {
+            let name = id.dwo_name().map(|name| elf.debug_section(name, budget));
+            Ok::<_, Infallible>(name.unwrap_or_else(Source::nothing))
+        };
+        let Ok(mut dwarf) = Dwarf::load(section);
+        dwarf.make_dwo(&self.dwarf);
+        let info = Self::of(dwarf);
+        let mut headers = info.dwarf.units();
+        while let Some(header) = headers.next().ok()? {
+            let Some(mut unit) = info.dwarf.unit(header).ok().filter(|unit| unit.dwo_id == Some(id)) else { continue };
+            unit.copy_relocated_attributes(skeleton);
+            return Some((info, Rc::new(Parsed::new(unit))));
+        }
+        None
     }
 
     fn headers(&self) -> &[usize] {

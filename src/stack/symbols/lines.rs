@@ -84,12 +84,12 @@ fn is_recorded(now: &Row, before: &Place, previous: Option<&Row>, statement_here
     !(same_address && statement_here && !now.is_statement)
 }
 
-/// The name of file `index`, as gdb prints it: the unit's own name for its main file; else the recorded name,
-/// in its recorded folder.
-pub fn file_name(info: &DebugInfo, unit: &Unit<Bytes>, index: u64) -> Option<String> {
+/// The name of file `index` in the line table of `unit`, as gdb prints it: the compilation's own name for its
+/// main file; else the recorded name, in its recorded folder. `named` is the unit that names the compilation.
+pub fn file_name(info: &DebugInfo, unit: &Unit<Bytes>, named: &Unit<Bytes>, index: u64) -> Option<String> {
     let header = unit.line_program.as_ref()?.header();
     let path = file_path(info, unit, header, index)?;
-    let main = unit.name.as_ref().and_then(Bytes::text);
+    let main = named.name.as_ref().and_then(Bytes::text);
     let base = unit.comp_dir.as_ref().and_then(Bytes::text).unwrap_or_default();
     Some(match main {
         Some(main) if absolute(&base, &main) == absolute(&base, &path) => main,

@@ -11,7 +11,7 @@ use super::debugfile::{self, DebugFile};
 use super::demangle::{Style, demangle};
 use super::dwarf::{DebugInfo, Parsed};
 use super::elf::{Elf, SHT_DYNSYM, SHT_SYMTAB, Section};
-use super::functions::Functions;
+use super::functions::{Functions, Link};
 use super::symtab::{Search, Symbol, pick};
 use super::targets::Targets;
 use super::{dynamic, lines, minidebug, names, plt};
@@ -81,7 +81,7 @@ pub fn module(memory: &impl Memory, module: &Module, targets: &Targets) -> Vec<V
         let alternate = debugfile::alternate(elf, path);
         let budget = Budget::new(MOST_UNPACKED);
         if let Some(info) = DebugInfo::open(elf, alternate.as_ref(), &budget) {
-            add_debug_info(&info, targets, &mut frames);
+            add_debug_info(&info, &budget, targets, &mut frames);
         }
         // What was found may be half: a chain without its inlined functions is false, a name is not.
         if budget.is_exhausted() {
@@ -150,60 +150,76 @@ fn readable(name: &[u8]) -> String {
     demangle(&name, Style::Symbol).unwrap_or_else(|| name.into_owned())
 }
 
-fn add_debug_info(info: &DebugInfo, targets: &Targets, frames: &mut [Vec<Named>]) {
+fn add_debug_info(info: &DebugInfo, budget: &Rc<Budget>, targets: &Targets, frames: &mut [Vec<Named>]) {
     for group in info.units_of(targets).chunk_by(|one, other| one.0 == other.0) {
         let Some(unit) = group.first().and_then(|(offset, _)| info.unit_at(*offset)) else { continue };
         let addresses = group.iter().filter_map(|(_, target)| targets.addresses().get(*target).copied());
         let addresses = Targets::new(addresses.collect());
         let places = lines::places(&unit.unit, &addresses);
-        let chains = Functions::find(info, &unit.unit, &addresses);
+        let split = info.split(&unit.unit, budget);
+        let lines = (info, &unit);
+        let code = split.as_ref().map_or(lines, |(info, code)| (info, code));
+        let chains = Functions::find(code.0, &code.1.unit, &addresses);
+        let unit = Described { code, lines };
         let answers = addresses.addresses().iter().zip(chains).zip(places);
         for (((address, chain), place), (_, target)) in answers.zip(group) {
             if let Some(frames) = frames.get_mut(*target) {
                 let symbol = std::mem::take(frames).pop();
-                *frames = describe(info, &unit, *address, chain, place, symbol);
+                *frames = unit.frames(*address, chain, place, symbol);
             }
         }
     }
 }
 
-/// Frames from a chain of functions (outermost first), the place of the address, and its symbol.
-fn describe(
-    info: &DebugInfo,
-    unit: &Rc<Parsed>,
-    address: u64,
-    chain: Vec<super::functions::Link>,
-    mut place: Option<lines::Place>,
-    symbol: Option<Named>,
-) -> Vec<Named> {
-    let mut frames = Vec::with_capacity(chain.len().max(1));
-    let locate = |frame: &mut Named, place: Option<lines::Place>| {
+/// The unit that describes the functions, and the one that has the lines: the same, unless the first is in a
+/// `.dwo` file.
+struct Described<'a> {
+    code: (&'a DebugInfo, &'a Rc<Parsed>),
+    lines: (&'a DebugInfo, &'a Rc<Parsed>),
+}
+
+impl Described<'_> {
+    /// Puts a place into `frame`. Call sites count files by the table of the unit that describes the functions.
+    fn locate(&self, frame: &mut Named, place: Option<lines::Place>, is_call: bool) {
+        let own = is_call && self.code.1.unit.line_program.is_some();
+        let (info, unit) = if own { self.code } else { self.lines };
         if let Some((file, line)) = place.filter(|place| place.1 != 0) {
-            frame.file = lines::file_name(info, &unit.unit, file);
+            frame.file = lines::file_name(info, &unit.unit, &self.code.1.unit, file);
             frame.line = if frame.file.is_some() { line } else { 0 };
         }
-    };
-    for link in chain.into_iter().rev() {
-        let mut frame = Named {
-            function: names::name(info, unit, link.offset),
-            offset: link.start.filter(|_| link.call.is_none()).map(|start| address.wrapping_sub(start)),
-            inlined: link.call.is_some(),
-            ..Named::default()
-        };
-        if frame.function.is_none() && !frame.inlined {
-            frame.function = symbol.as_ref().and_then(|symbol| symbol.function.clone());
-        }
-        locate(&mut frame, place);
-        place = link.call;
-        frames.push(frame);
     }
-    if frames.is_empty() {
-        // Code without a function entry: assembly, with lines perhaps.
-        let mut frame = symbol.unwrap_or_default();
-        locate(&mut frame, place);
-        if frame != Named::default() {
+
+    /// Frames from a chain of functions (outermost first), the place of the address, and its symbol.
+    fn frames(
+        &self,
+        address: u64,
+        chain: Vec<Link>,
+        mut place: Option<lines::Place>,
+        symbol: Option<Named>,
+    ) -> Vec<Named> {
+        let mut frames = Vec::with_capacity(chain.len().max(1));
+        for link in chain.into_iter().rev() {
+            let mut frame = Named {
+                function: names::name(self.code.0, self.code.1, link.offset),
+                offset: link.start.filter(|_| link.call.is_none()).map(|start| address.wrapping_sub(start)),
+                inlined: link.call.is_some(),
+                ..Named::default()
+            };
+            if frame.function.is_none() && !frame.inlined {
+                frame.function = symbol.as_ref().and_then(|symbol| symbol.function.clone());
+            }
+            self.locate(&mut frame, place, !frames.is_empty());
+            place = link.call;
             frames.push(frame);
         }
+        if frames.is_empty() {
+            // Code without a function entry: assembly, with lines perhaps.
+            let mut frame = symbol.unwrap_or_default();
+            self.locate(&mut frame, place, false);
+            if frame != Named::default() {
+                frames.push(frame);
+            }
+        }
+        frames
     }
-    frames
 }

@@ -77,7 +77,7 @@ impl<'a> Place<'a> {
 pub fn name(info: &DebugInfo, unit: &Rc<Parsed>, offset: UnitOffset) -> Option<String> {
     let is_rust = unit.language == Some(gimli::DW_LANG_Rust);
     let mut place = Place { info, unit: Rc::clone(unit), offset };
-    let mut named = None;
+    let (mut named, mut mangled) = (None, None);
     for _ in 0..MOST_HOPS {
         let entry = place.entry()?;
         // gdb names Rust functions by their entries, with generic arguments; others by what the linker sees.
@@ -86,7 +86,10 @@ pub fn name(info: &DebugInfo, unit: &Rc<Parsed>, offset: UnitOffset) -> Option<S
                 .attr_value(gimli::DW_AT_linkage_name)
                 .or_else(|| entry.attr_value(gimli::DW_AT_MIPS_linkage_name));
             if let Some(linkage) = place.text(linkage) {
-                return Some(demangle(&linkage, Style::Function).unwrap_or(linkage));
+                match demangle(&linkage, Style::Function) {
+                    None if linkage.starts_with("_Z") => mangled = mangled.or(Some(linkage)),
+                    name => return name.or(Some(linkage)),
+                }
             }
         }
         let text = place.text(entry.attr_value(gimli::DW_AT_name));
@@ -105,7 +108,7 @@ pub fn name(info: &DebugInfo, unit: &Rc<Parsed>, offset: UnitOffset) -> Option<S
             );
         place = next;
     }
-    let (text, place) = named?;
+    let Some((text, place)) = named else { return mangled };
     let qualified = matches!(
         unit.language,
         Some(
