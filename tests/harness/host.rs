@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -41,6 +40,8 @@ pub struct Host {
     stderr: Arc<Mutex<String>>,
     seen: Vec<String>,
     preloaded: bool,
+    /// Its children until now: the sockets of those that die without a goodbye are ours to remove.
+    family: Vec<i32>,
 }
 
 impl Launch {
@@ -164,7 +165,7 @@ impl Launch {
             }
         });
         let stdin = child.stdin.take();
-        Host { child, stdin, lines, stderr, seen: Vec::new(), preloaded: !self.bare }
+        Host { child, stdin, lines, stderr, seen: Vec::new(), preloaded: !self.bare, family: Vec::new() }
     }
 }
 
@@ -249,6 +250,7 @@ impl Host {
 
     /// Ends a fixture by a line on its standard input; returns its last line.
     pub fn release(&mut self) -> String {
+        self.family.extend(self.children());
         if let Some(mut stdin) = self.stdin.take() {
             // It may be gone already; its last line tells.
             let _ = stdin.write_all(b"\n");
@@ -315,17 +317,16 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        for child in self.children() {
+        let children = self.children();
+        for child in &children {
             // SAFETY: plain system call; a child of our child, which is still alive to keep its pid.
-            unsafe { libc::kill(child, libc::SIGKILL) };
-            let _ = std::fs::remove_file(socket_of(child));
+            unsafe { libc::kill(*child, libc::SIGKILL) };
         }
         let _ = self.child.kill();
-        if let Ok(status) = self.child.wait()
-            && status.signal() == Some(libc::SIGKILL)
-        {
-            // Killed by us: its manhole could not clean up.
-            let _ = std::fs::remove_file(self.socket());
+        let _ = self.child.wait();
+        // Killed or ended by `_exit`, they cannot remove their sockets.
+        for pid in self.family.iter().chain(&children).chain([&self.pid()]) {
+            let _ = std::fs::remove_file(socket_of(*pid));
         }
     }
 }
