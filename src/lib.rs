@@ -16,10 +16,11 @@
 //! | `entry` | every way in: the constructor and the C functions |
 
 #![warn(missing_docs)]
-#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(
     not(test),
     deny(
+        clippy::multiple_unsafe_ops_per_block,
         clippy::unwrap_used,
         clippy::expect_used,
         clippy::panic,

@@ -4,6 +4,8 @@
 //! instead of faulting; nothing here opens, changes or waits for anything of the application's.
 //! Each reading is bounded and fails softly: what cannot be read is not printed, never guessed.
 
+#![cfg_attr(not(test), forbid(unsafe_code))]
+
 pub mod descriptors;
 pub mod process;
 pub mod sockets;

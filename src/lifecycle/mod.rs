@@ -19,7 +19,7 @@ use crate::log;
 use crate::sys::{Errno, futex, link, startup, thread};
 
 /// The observer's stack: room for the unwinder and the demangler. Untouched pages cost nothing.
-pub const OBSERVER_STACK: usize = 1 << 20;
+pub const OBSERVER_STACK: usize = 2 << 20;
 
 /// An installed manhole.
 pub struct Manhole {

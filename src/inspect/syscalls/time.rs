@@ -23,7 +23,7 @@ impl fmt::Display for Span {
         let mut fraction = self.0.as_nanos() % unit;
         let mut width = width;
         if fraction != 0 {
-            while fraction % 10 == 0 {
+            while fraction.is_multiple_of(10) {
                 fraction /= 10;
                 width -= 1;
             }

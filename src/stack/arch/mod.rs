@@ -3,6 +3,8 @@
 //! Context: the observer. Pure functions over bytes: nothing in here reads memory, so that each
 //! architecture's half is tested on either.
 
+#![forbid(unsafe_code)]
+
 pub mod aarch64;
 pub mod x86_64;
 

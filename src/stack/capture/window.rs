@@ -1,7 +1,8 @@
-#![forbid(unsafe_code)]
 //! What the unwinder sees of a stack: a window over a blocked thread's, or the copy of a stopped one's.
 //!
 //! Context: the observer. Both fail on what they do not hold, and neither allocates per thread.
+
+#![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
 

@@ -251,7 +251,7 @@ fn random_call_frame_information_and_stacks_neither_panic_nor_loop() {
         let stack = Bytes::words(STACK, &words);
         let mut start = Vec::new();
         for number in 0..REGISTERS as u16 {
-            if random.next() % 2 == 0 {
+            if random.next().is_multiple_of(2) {
                 start.push((number, STACK + random.next() % 0x200));
             }
         }

@@ -303,8 +303,11 @@ fn no_dump_ends_a_blocked_call() {
 const TENTH: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const TENTH_TV: libc::timeval = libc::timeval { tv_sec: 0, tv_usec: 100_000 };
 
+/// Its name, what it returns, the call.
+type Timed = (&'static str, i64, fn() -> i64);
+
 /// Calls with a timeout of 100 ms, and what they return when it has passed.
-const TIMED: &[(&str, i64, fn() -> i64)] = &[
+const TIMED: &[Timed] = &[
     ("poll", 0, || poll_for(100)),
     ("ppoll", 0, || ppoll_for(&TENTH)),
     ("select", 0, || select_for(Some(TENTH_TV))),

@@ -132,6 +132,7 @@ fn child_with_killing_filter() {
 }
 
 #[test]
+#[expect(clippy::zombie_processes, reason = "waited for below, after its last line")]
 fn a_process_under_a_debugger_is_seen() {
     let _turn = take_turn();
     let mut child = command("child_under_a_debugger").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
