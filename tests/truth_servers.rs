@@ -34,10 +34,11 @@ fn wait_until_it_rests(pid: i32) {
     let end = Instant::now() + DEADLINE;
     let mut calm = 0;
     while calm < 5 && Instant::now() < end {
-        let stats = threads_of(pid).into_iter().filter_map(|(tid, _)| {
-            fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()
-        });
-        let all_sleep = stats.into_iter().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')));
+        let stats = threads_of(pid)
+            .into_iter()
+            .filter_map(|(tid, _)| fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok());
+        let all_sleep =
+            stats.into_iter().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')));
         calm = if all_sleep { calm + 1 } else { 0 };
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -66,7 +67,13 @@ fn compare(what: &str, pid: i32) {
     if !report.truncated.is_empty() {
         let dump = Dump::parse(&session.command("stacks"));
         for thread in dump.application().filter(|thread| thread.truncated.is_some()) {
-            println!("{what}: {} {:?} truncated after {} frames: {}", thread.tid, thread.name, thread.frames.len(), thread.truncated.as_deref().unwrap_or_default());
+            println!(
+                "{what}: {} {:?} truncated after {} frames: {}",
+                thread.tid,
+                thread.name,
+                thread.frames.len(),
+                thread.truncated.as_deref().unwrap_or_default()
+            );
         }
     }
 }
@@ -105,7 +112,8 @@ fn redis() {
 #[test]
 fn memcached() {
     if installed(&["memcached"]) {
-        let host = Launch::new("memcached").args(["-u", "root", "-l", "127.0.0.1", "-p", &free_port(), "-U", "0"]).start();
+        let host =
+            Launch::new("memcached").args(["-u", "root", "-l", "127.0.0.1", "-p", &free_port(), "-U", "0"]).start();
         compare("memcached", host.pid());
     }
 }
@@ -113,7 +121,8 @@ fn memcached() {
 #[test]
 fn memcached_that_became_nobody() {
     if installed(&["memcached"]) && is_root() {
-        let host = Launch::new("memcached").args(["-u", "nobody", "-l", "127.0.0.1", "-p", &free_port(), "-U", "0"]).start();
+        let host =
+            Launch::new("memcached").args(["-u", "nobody", "-l", "127.0.0.1", "-p", &free_port(), "-U", "0"]).start();
         compare("memcached -u nobody", host.pid());
     }
 }
@@ -134,7 +143,8 @@ fn nginx(what: &str, user: Option<&str>) {
     fs::write(dir.join("nginx.conf"), configuration).expect("write");
     let path = |name: &str| dir.join(name).to_str().expect("UTF-8").to_owned();
     let program = if has_program("nginx") { "nginx" } else { "/usr/sbin/nginx" };
-    let mut host = Launch::new(program).args(["-p", &path(""), "-c", &path("nginx.conf"), "-e", &path("error.log")]).start();
+    let mut host =
+        Launch::new(program).args(["-p", &path(""), "-c", &path("nginx.conf"), "-e", &path("error.log")]).start();
     compare(&format!("{what}, master"), host.pid());
     for (number, worker) in children(&mut host, 2).into_iter().enumerate() {
         compare(&format!("{what}, worker {number}"), worker);
@@ -252,7 +262,9 @@ fn perl() {
 
 #[test]
 fn postgres() {
-    if !installed(&["/usr/lib/postgresql/15/bin/postgres", "/usr/lib/postgresql/15/bin/initdb", "setpriv"]) || !is_root() {
+    if !installed(&["/usr/lib/postgresql/15/bin/postgres", "/usr/lib/postgresql/15/bin/initdb", "setpriv"])
+        || !is_root()
+    {
         return;
     }
     // It refuses to run as root.

@@ -155,7 +155,11 @@ fn describe(frame: &Frame, style: Style, world: &World) -> Vec<Box<[u8]>> {
             }
             (Style::Raw, None) => line.extend_from_slice(b"(no module)"),
             (Style::Named, _) => {
-                named(function, &mut line);
+                if frame.source == FrameSource::Trampoline {
+                    line.extend_from_slice(b"in <signal handler called>");
+                } else {
+                    named(function, &mut line);
+                }
                 let _ = match module {
                     Some(module) => write!(line, " ({})", Escaped(base_name(module))),
                     None if function.function.is_some() => write!(line, " (perf map)"),

@@ -82,6 +82,8 @@ pub enum FrameSource {
     Cfi,
     /// The callee has no call frame information (JIT code): the frame-pointer chain led here.
     FramePointer,
+    /// The callee is a signal handler: this is where the kernel makes it return to.
+    Trampoline,
     /// The callee is a signal frame: this frame was interrupted, not calling.
     Signal,
 }
@@ -102,7 +104,7 @@ impl Frame {
     /// return address may belong to the next line or even the next function.
     pub fn lookup_address(&self) -> u64 {
         match self.source {
-            FrameSource::Innermost | FrameSource::Signal => self.pc,
+            FrameSource::Innermost | FrameSource::Trampoline | FrameSource::Signal => self.pc,
             FrameSource::Cfi | FrameSource::FramePointer => self.pc.wrapping_sub(1),
         }
     }

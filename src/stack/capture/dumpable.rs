@@ -8,15 +8,27 @@
 //! The flag is only touched when something was refused. A process whose flag was 2 (core dumps for
 //! root only, `fs.suid_dumpable`) gets 0 back, since prctl does not accept 2: the same but for core dumps.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::sys::raw;
 
 const NO: usize = 0;
 const YES: usize = 1;
 
+/// The flag was "no" and is set by us now. Static, for a child that is forked at this moment.
+static CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// In a forked child, which inherits the flag of its parent's memory: puts it back. One system call at
+/// most, fit for a fork handler.
+pub fn put_back_in_child() {
+    if CHANGED.swap(false, Ordering::Relaxed) {
+        set(NO);
+    }
+}
+
 /// Puts the flag back when dropped, also when a panic unwinds.
 #[derive(Debug, Default)]
 pub struct Dumpable {
-    /// Was changed by us, from "no".
     changed: bool,
 }
 
@@ -26,7 +38,10 @@ impl Dumpable {
         if self.changed || get() == YES {
             return false;
         }
+        // Before the flag: a child forked in between puts back what is still there.
+        CHANGED.store(true, Ordering::SeqCst);
         self.changed = set(YES);
+        CHANGED.store(self.changed, Ordering::SeqCst);
         self.changed
     }
 
@@ -50,6 +65,7 @@ impl Drop for Dumpable {
     fn drop(&mut self) {
         if self.changed {
             set(NO);
+            CHANGED.store(false, Ordering::SeqCst);
         }
     }
 }

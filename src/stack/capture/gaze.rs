@@ -58,14 +58,6 @@ impl Identity {
     }
 }
 
-/// A look at the `syscall` file.
-pub enum Glance {
-    /// Not running at that moment.
-    Blocked(Blocked),
-    /// Running, or waking.
-    Running,
-}
-
 /// A thread that is not running, and the proof of it.
 pub struct Blocked {
     /// The call it sits in; number -1 when outside any.
@@ -110,20 +102,21 @@ impl Gaze {
         identity(text).ok_or(Errno::EIO)
     }
 
-    /// Looks whether and where the thread is blocked. EACCES: the process is not dumpable.
-    pub fn glance(&self, tid: i32) -> Result<Glance> {
+    /// Looks whether and where the thread is blocked; `None` when it runs or wakes. EACCES: the process is
+    /// not dumpable.
+    pub fn glance(&self, tid: i32) -> Result<Option<Blocked>> {
         let file = File::open_at(self.folder.raw(), path(tid, "syscall").as_c_str(), 0)?;
         let schedstat = match self.counter {
             Counter::Slices => Some(File::open_at(self.folder.raw(), path(tid, "schedstat").as_c_str(), 0)?),
             Counter::RunTime => None,
-            Counter::Nothing => return Ok(Glance::Running),
+            Counter::Nothing => return Ok(None),
         };
         // Before the registers are read: whatever it runs from here on shows.
         let ran = ran(tid, schedstat.as_ref())?;
         let mut text = [0; 256];
         let length = file.read_at(&mut text, 0)?;
-        let Some((call, sp, pc)) = parse(text.get(..length).unwrap_or_default()) else { return Ok(Glance::Running) };
-        Ok(Glance::Blocked(Blocked { call, sp, pc, file, schedstat, tid, ran, text, length }))
+        let Some((call, sp, pc)) = parse(text.get(..length).unwrap_or_default()) else { return Ok(None) };
+        Ok(Some(Blocked { call, sp, pc, file, schedstat, tid, ran, text, length }))
     }
 
     /// The signals that the thread blocks, and those pending for it alone.
@@ -166,13 +159,16 @@ impl Counter {
         let fine = || {
             let before = clock::thread_run_time(tid).ok()?;
             let start = clock::monotonic();
-            // At most a moment: a clock that stands this long is a coarse one.
-            while clock::monotonic().wrapping_sub(start) < 20_000 {
+            loop {
+                // In this order: a clock read after so long that still stands is a coarse one.
+                let elapsed = clock::monotonic().wrapping_sub(start);
                 if clock::thread_run_time(tid).ok()? != before {
                     return Some(());
                 }
+                if elapsed > 20_000 {
+                    return None;
+                }
             }
-            None
         };
         if fine().is_some() {
             return Self::RunTime;
@@ -286,7 +282,7 @@ mod tests {
             let end = Instant::now() + Duration::from_secs(2);
             let mut pause = 7u32;
             while Instant::now() < end {
-                let Ok(Glance::Blocked(blocked)) = gaze.glance(tid.load(Ordering::Relaxed)) else { continue };
+                let Ok(Some(blocked)) = gaze.glance(tid.load(Ordering::Relaxed)) else { continue };
                 let pattern = address.load(Ordering::Relaxed);
                 let first = Live.read_u64(pattern);
                 pause = pause.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -14,14 +14,14 @@
 //! its stack are taken, and the rest happens after it was let go.
 
 pub mod dumpable;
-pub mod gaze;
-pub mod helper;
-pub mod ptrace;
+mod gaze;
+mod helper;
+mod ptrace;
 pub mod regs_aarch64;
 pub mod regs_x86_64;
-pub mod restart;
-pub mod signal;
-pub mod window;
+mod restart;
+mod signal;
+mod window;
 
 #[cfg(target_arch = "aarch64")]
 use regs_aarch64 as native;
@@ -34,7 +34,7 @@ use super::{Call, Ending, Frame, Limits, Method, Outcome, Reason, ThreadStack};
 use crate::sys::memory::Live;
 use crate::sys::{Errno, signal as signals};
 use dumpable::Dumpable;
-use gaze::{Gaze, Glance, Identity};
+use gaze::{Blocked, Gaze, Identity};
 use ptrace::{Copies, Failure, Patience, Snapshot, Tracer, Want};
 use window::{Copied, Pieces, Window};
 
@@ -107,8 +107,7 @@ impl Capture {
         limits: &Limits,
         each: &mut dyn FnMut(Outcome),
     ) {
-        self.tracer.max_stopped = 0;
-        self.tracer.repeated = 0;
+        self.tracer.begin();
         let mut dump = Dump {
             methods: self.methods,
             tracer: &mut self.tracer,
@@ -251,8 +250,8 @@ impl Dump<'_> {
         let mut found = Found::nothing(Reason::KeptMoving);
         for _ in 0..LOOKS {
             let blocked = match self.glance(tid) {
-                Ok(Glance::Blocked(blocked)) => blocked,
-                Ok(Glance::Running) => return Some((Doing::Running, found)),
+                Ok(Some(blocked)) => blocked,
+                Ok(None) => return Some((Doing::Running, found)),
                 Err(errno) => {
                     // ENOENT also from a kernel that has no such file: then the thread is still there.
                     self.gaze.as_ref().ok()?.identify(tid).ok()?;
@@ -263,6 +262,7 @@ impl Dump<'_> {
             found.call = Some(blocked.call);
             let doing = Doing::Blocked(blocked.call, blocked.sp);
             if !self.methods.proc {
+                found.ending = Ending::Truncated(Reason::WouldDisturb(blocked.call.number));
                 return Some((doing, found));
             }
             self.frames.clear();
@@ -282,7 +282,7 @@ impl Dump<'_> {
     }
 
     /// The `syscall` file, made readable if it is not.
-    fn glance(&mut self, tid: i32) -> Result<Glance, Errno> {
+    fn glance(&mut self, tid: i32) -> Result<Option<Blocked>, Errno> {
         let gaze = self.gaze.as_ref().map_err(|&errno| errno)?;
         match gaze.glance(tid) {
             Err(Errno::EACCES | Errno::EPERM) if self.dumpable.allow() => gaze.glance(tid),

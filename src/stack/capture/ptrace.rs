@@ -17,6 +17,7 @@ use super::gaze::status_field;
 use super::helper::{self, Answer, Ended, Exchange, Request};
 use super::{Call, native};
 use crate::sys::procfs::read_small;
+use crate::sys::signal::own_pid;
 use crate::sys::{Errno, clock, raw, sibling};
 
 /// Bytes of the helper's own stack.
@@ -118,8 +119,12 @@ pub struct Tracer {
     helper: Option<Helper>,
     /// A helper died on us in this dump: none is made any more.
     broken: Option<Errno>,
-    /// Yama was asked to let the helper in.
-    admitted: bool,
+    /// A seccomp filter killed one: none is made ever again, since filters stay.
+    forbidden: bool,
+    /// The process that made the helper: a forked child has only a copy of this.
+    owner: i32,
+    /// Yama was asked to let the helper in, with this result.
+    admitted: Option<bool>,
     /// Helpers that did not die in time.
     unreaped: Vec<i32>,
     /// The longest time that a thread was stopped, in nanoseconds.
@@ -207,7 +212,9 @@ impl Tracer {
         if is_filtered() {
             let nothing = std::ptr::null_mut();
             let trial = Request { tid: 0, repeat: false, stack: (nothing, 0), extra: (0, nothing, 0) };
-            Dumpable::without_core_dumps(|| self.ask(trial, &mut Copies::default(), patience))?;
+            let answer = Dumpable::without_core_dumps(|| self.ask(trial, &mut Copies::default(), patience));
+            self.forbidden = matches!(answer, Err(Failure::Refused(_)));
+            answer?;
         }
         Ok(())
     }
@@ -216,25 +223,35 @@ impl Tracer {
     ///
     /// An earlier PR_SET_PTRACER of the application is lost, since the kernel does not show it.
     fn admit(&mut self) -> bool {
+        let Some(helper) = self.helper.as_ref().filter(|_| self.admitted.is_none()) else { return false };
         let mut buffer = [0; 8];
         let scope = read_small(libc::AT_FDCWD, c"/proc/sys/kernel/yama/ptrace_scope", &mut buffer);
-        let Some(helper) = &self.helper else { return false };
-        if self.admitted || scope.unwrap_or_default().first() != Some(&b'1') {
-            return false;
-        }
-        self.admitted = set_tracer(helper.pid as usize);
-        self.admitted
+        let admitted = scope.is_ok_and(|scope| scope.first() == Some(&b'1')) && set_tracer(helper.pid as usize);
+        self.admitted = Some(admitted);
+        admitted
     }
 
-    /// Ends the helper, if there is one, and takes back what was asked of Yama. At the end of a dump.
+    /// At the beginning of a dump: nothing measured yet, and nothing of a process that forked us.
+    pub fn begin(&mut self) {
+        (self.max_stopped, self.repeated) = (0, 0);
+        let own = own_pid();
+        if std::mem::replace(&mut self.owner, own) != own {
+            // Another process's child, on a stack of its own: not ours to end, to free or to wait for.
+            std::mem::forget(self.helper.take());
+            self.unreaped.clear();
+            self.admitted = None;
+        }
+    }
+
+    /// At the end of a dump: ends the helper, if there is one, and takes back what was asked of Yama.
     pub fn finish(&mut self) {
         self.end(false);
-        self.broken = None;
+        self.broken = self.forbidden.then_some(Errno::EPERM);
     }
 
     /// Ends the helper, at once by `kill`; false if it would not go.
     fn end(&mut self, kill: bool) -> bool {
-        if std::mem::take(&mut self.admitted) {
+        if self.admitted.take() == Some(true) {
             set_tracer(0);
         }
         let Some(helper) = self.helper.take() else { return true };

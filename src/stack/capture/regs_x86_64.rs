@@ -72,8 +72,8 @@ pub fn call(words: &[u64]) -> Option<Call> {
 /// value which make the kernel restart it: its own code -ERESTARTNOHAND (include/linux/errno.h) in
 /// rax. `arch_do_signal_or_restart` looks at it when the thread goes on, and does the right thing in
 /// both cases: it runs the call again, or, if a signal with a handler came, returns the EINTR that
-/// the application must then see. (Moving rip back ourselves would swallow that one: a lost
-/// wake-up in `epoll_pwait`.)
+/// the application must then see. Moving rip back ourselves would swallow that one: tried, and
+/// `a_signal_still_ends_a_call_that_a_dump_repeats` lost a wake-up of `epoll_pwait` within ten rounds.
 pub fn restart(words: &[u64]) -> Option<(i64, usize, u64)> {
     const EINTR: u64 = -4i64 as u64;
     const ERESTARTNOHAND: u64 = -514i64 as u64;

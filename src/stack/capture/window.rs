@@ -103,7 +103,7 @@ impl<'a> Window<'a> {
     }
 
     /// Copies as much as one piece holds; all of `buffer` if any piece does.
-    fn from_pieces(&self, address: u64, buffer: &mut [u8]) -> usize {
+    fn held(&self, address: u64, buffer: &mut [u8]) -> usize {
         let Ok(pieces) = self.pieces.try_borrow() else { return 0 };
         let most = pieces.pieces.iter().map(|piece| piece.held(address)).max_by_key(|held| held.len());
         copy(most.unwrap_or_default(), buffer)
@@ -112,7 +112,7 @@ impl<'a> Window<'a> {
 
 impl Memory for Window<'_> {
     fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
-        let mut count = self.from_pieces(address, buffer);
+        let mut count = self.held(address, buffer);
         // A piece that begins a little lower may begin in unreadable memory: then once more, exactly there.
         for below in [BELOW, 0] {
             if count == buffer.len() {
@@ -122,7 +122,7 @@ impl Memory for Window<'_> {
                 return 0;
             }
             self.look(address.saturating_sub(below));
-            count = self.from_pieces(address, buffer);
+            count = self.held(address, buffer);
         }
         count
     }

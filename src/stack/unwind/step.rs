@@ -186,14 +186,16 @@ impl<T: Memory, S: Memory> View<'_, T, S> {
             return if state.registers.get(A::FP) == Some(0) { Ok(Step::First) } else { Err(Reason::NotCode(0)) };
         }
         let code = cache.code::<A>(self.modules, self.text, pc.wrapping_sub(1)).ok_or(Reason::NotCode(pc))?;
+        // Nothing calls from a trampoline: the kernel made a handler return to it.
         let signal = matches!(code.cfi, Cfi::Row(row) if row.signal);
-        if !code.ends_call && !signal && self.trampoline::<A>(pc).is_none() {
+        let trampoline = signal || !code.ends_call && self.trampoline::<A>(pc).is_some();
+        if !code.ends_call && !trampoline {
             return Err(Reason::NotCall(pc));
         }
         state.registers.set(A::PC, pc);
         state.exact = false;
         state.code = code;
-        Ok(Step::Caller(source))
+        Ok(Step::Caller(if trampoline { FrameSource::Trampoline } else { source }))
     }
 
     /// Code without call frame information: `[fp]` is the caller's frame pointer, `[fp + 8]` the

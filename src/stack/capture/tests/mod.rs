@@ -6,6 +6,7 @@
 
 mod blocking;
 mod peculiar;
+mod stacks;
 
 use super::*;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -204,9 +205,11 @@ fn a_thousand_blocked_threads() {
     let mut camera = Camera::new();
     for round in 0..5 {
         for methods in [Methods::default(), PTRACE] {
-            let start = std::time::Instant::now();
+            let own = signals::own_tid();
+            let ran = || crate::sys::clock::thread_run_time(own).unwrap();
+            let (start, before) = (std::time::Instant::now(), ran());
             let outcomes = camera.dump(methods, &tids);
-            let each = start.elapsed().as_nanos() / 1000;
+            let (each, ran) = (start.elapsed().as_nanos() / 1000, (ran() - before) / 1000);
             let frames: usize = outcomes
                 .iter()
                 .map(|outcome| match outcome {
@@ -215,7 +218,10 @@ fn a_thousand_blocked_threads() {
                 })
                 .sum();
             let statistics = camera.capture.statistics();
-            eprintln!("round {round}: {each} ns a thread, {} frames each, {statistics:?}", frames / tids.len());
+            eprintln!(
+                "round {round}: {each} ns a thread, {ran} of them running, {} frames each, {statistics:?}",
+                frames / tids.len()
+            );
         }
     }
     for thread in threads {

@@ -63,6 +63,19 @@ fn child_without_privileges() {
     assert_eq!(dumpable(), 0);
     Busy::assert_is_seen(&camera.stack(Methods::default(), busy.tid), Method::Ptrace);
     assert_eq!(dumpable(), 0);
+    // A child forked in the middle of a dump does not keep the flag.
+    let mut status = -1;
+    let mut each = |_| {
+        assert_eq!(dumpable(), 1);
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            dumpable::put_back_in_child();
+            unsafe { libc::_exit(dumpable()) };
+        }
+        unsafe { libc::waitpid(pid, &mut status, 0) };
+    };
+    camera.capture.capture(&camera.modules, &mut camera.unwinder, &[parked], &Limits::default(), &mut each);
+    assert_eq!((status, dumpable()), (0, 0));
     eprintln!("child is done");
 }
 
