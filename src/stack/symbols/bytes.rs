@@ -20,8 +20,8 @@ use crate::sys::procfs::File;
 
 /// Bytes that a page holds.
 const PAGE: u64 = 16 << 10;
-/// Pages of a file kept at once: 8 MB.
-const PAGES: usize = 512;
+/// Pages of a file kept at once: 4 MB.
+const PAGES: usize = 256;
 /// The longest string or block that a reader hands out: mangled names of C++ templates reach 100 KB.
 const LONGEST: u64 = 1 << 20;
 

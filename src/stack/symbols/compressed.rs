@@ -6,7 +6,7 @@
 use std::io::{Error, ErrorKind, Read};
 use std::rc::Rc;
 
-use super::bytes::Source;
+use super::bytes::{Budget, Source};
 
 /// Compressed bytes of a source, as `std::io` decoders want them.
 struct Input {
@@ -39,10 +39,7 @@ pub struct Inflating {
     failed: bool,
 }
 
-/// The widest window of a zstd stream that is accepted: the decoder allocates it at once.
-const WIDEST: u64 = 24 << 20;
-
-/// The window that a zstd frame asks for, from its header (RFC 8878, 3.1.1.1).
+/// The window that a zstd frame asks for, from its header (RFC 8878, 3.1.1.1): the decoder allocates it at once.
 fn zstd_window(header: &[u8]) -> Option<u64> {
     let descriptor = *header.get(4)?;
     if descriptor >> 5 & 1 == 0 {
@@ -59,12 +56,15 @@ fn zstd_window(header: &[u8]) -> Option<u64> {
 }
 
 impl Inflating {
-    /// Decompresses `length` bytes of `source` from `offset` on; `None` when the stream's start is not valid.
-    pub fn new(source: &Rc<Source>, offset: u64, length: u64, algorithm: Algorithm) -> Option<Self> {
+    /// Decompresses `length` bytes of `source` from `offset` on; `None` when the stream's start is not valid, or
+    /// what the decoder needs for itself is not left in `budget`.
+    pub fn new(source: &Rc<Source>, offset: u64, length: u64, algorithm: Algorithm, budget: &Budget) -> Option<Self> {
+        if algorithm == Algorithm::Zstd && !budget.take(zstd_window(&source.read_vec(offset, length.min(18))?)?) {
+            return None;
+        }
         let input = Input { source: Rc::clone(source), position: offset, end: offset.checked_add(length)? };
         let decoder: Box<dyn Read> = match algorithm {
             Algorithm::Zlib => Box::new(flate2::read::ZlibDecoder::new(input)),
-            Algorithm::Zstd if zstd_window(&source.read_vec(offset, length.min(18))?)? > WIDEST => return None,
             Algorithm::Zstd => Box::new(ruzstd::decoding::StreamingDecoder::new(input).ok()?),
         };
         Some(Self { decoder, failed: false })

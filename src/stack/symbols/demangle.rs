@@ -157,6 +157,8 @@ fn rewrite(before: &str, rest: &str) -> Option<(usize, String)> {
 mod tests {
     use super::*;
 
+    const STACK: usize = 256 << 10;
+
     #[test]
     fn demangles_cpp_and_rust() {
         let symbol = |name| demangle(name, Style::Symbol).unwrap_or_default();
@@ -175,15 +177,26 @@ mod tests {
         assert_eq!(function("_ZN12_GLOBAL__N_13fooEv"), "(anonymous namespace)::foo");
     }
 
+    /// The observer's stack is not the main thread's: the demangler's recursion must fit into a small one.
     #[test]
-    fn hostile_names_end_soon() {
+    fn hostile_names_end_soon_on_a_small_stack() {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(hostile_names);
+        thread.unwrap().join().unwrap();
+    }
+
+    fn hostile_names() {
         let deep = format!("_Z{}", "N".repeat(100_000));
         let wide = format!("_Z1f{}", "P".repeat(100_000));
         let mut doubling = String::from("_Z1fI");
         for _ in 0..40 {
             doubling.push_str("1aIS_S_E");
         }
-        for name in [&deep, &wide, &doubling, &String::from("_ZN"), &String::from("_R")] {
+        let nested = format!("_Z1f{}i{}", "N1aI".repeat(500), "EE".repeat(500));
+        let functions = format!("_Z1f{}vv{}", "PF".repeat(500), "E".repeat(500));
+        let expressions = format!("_Z1fI{}Li1E{}Evv", "Xng".repeat(400), "E".repeat(400));
+        for name in
+            [&nested, &functions, &expressions, &deep, &wide, &doubling, &String::from("_ZN"), &String::from("_R")]
+        {
             if let Some(text) = demangle(name, Style::Symbol) {
                 assert!(text.len() <= LONGEST);
             }

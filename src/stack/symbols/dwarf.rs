@@ -23,7 +23,7 @@ use super::scopes::Scopes;
 use super::targets::Targets;
 
 /// Parsed units kept at once.
-const UNITS: usize = 64;
+const UNITS: usize = 32;
 
 /// A parsed unit.
 pub struct Parsed {
@@ -33,6 +33,26 @@ pub struct Parsed {
     pub language: Option<gimli::DwLang>,
     /// The namespaces and classes of the unit, collected when first asked for.
     pub scopes: OnceCell<Scopes>,
+    /// Names of functions by their entries, and of files by their numbers: the same few come again and again.
+    pub names: Memo<usize>,
+    /// See `names`.
+    pub files: Memo<u64>,
+}
+
+/// Texts found already, `None` for those that are not there.
+#[derive(Default)]
+pub struct Memo<K>(RefCell<FxHashMap<K, Option<String>>>);
+
+impl<K: Copy + Eq + std::hash::Hash> Memo<K> {
+    /// The text of `key`, by `find` if it was not asked for before.
+    pub fn get(&self, key: K, find: impl FnOnce() -> Option<String>) -> Option<String> {
+        if let Some(known) = self.0.borrow().get(&key) {
+            return known.clone();
+        }
+        let text = find();
+        self.0.borrow_mut().insert(key, text.clone());
+        text
+    }
 }
 
 impl Parsed {
@@ -42,7 +62,7 @@ impl Parsed {
             Some(AttributeValue::Language(language)) => Some(language),
             _ => None,
         };
-        Self { unit, language, scopes: OnceCell::new() }
+        Self { unit, language, scopes: OnceCell::new(), names: Memo::default(), files: Memo::default() }
     }
 }
 

@@ -156,6 +156,13 @@ impl Elf {
             .unwrap_or_else(Source::nothing)
     }
 
+    /// What the compressed sections of debug information would unpack to.
+    pub fn unpacked_size(&self) -> u64 {
+        let packed = self.sections.iter().filter(|section| section.flags & SHF_COMPRESSED != 0);
+        let size = |section: &Section| u64_at(&self.source.read_vec(section.offset, 24)?, 8);
+        packed.filter_map(size).fold(0, u64::saturating_add)
+    }
+
     /// `Elf64_Chdr`: type, reserved, size, alignment; the stream follows.
     fn compressed(&self, section: &Section, budget: &Rc<Budget>) -> Option<Bytes> {
         let header = self.source.read_vec(section.offset, 24)?;
@@ -184,7 +191,7 @@ impl Elf {
         budget: &Rc<Budget>,
     ) -> Option<Bytes> {
         let (offset, length) = (section.offset.checked_add(header)?, section.size.checked_sub(header)?);
-        let stream = Inflating::new(&self.source, offset, length, algorithm)?;
+        let stream = Inflating::new(&self.source, offset, length, algorithm, budget)?;
         Some(Source::inflating(stream, size, Rc::clone(budget)).bytes(0, size))
     }
 

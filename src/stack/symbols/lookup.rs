@@ -18,7 +18,7 @@ use super::{dynamic, lines, minidebug, names, plt};
 use crate::sys::memory::Memory;
 
 /// Bytes of compressed sections unpacked for one module at most; beyond it, lines are left out.
-const MOST_UNPACKED: u64 = 40 << 20;
+pub const MOST_UNPACKED: u64 = 32 << 20;
 
 /// A frame with its texts as they were read; the fields are [`super::SourceFrame`]'s.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -184,7 +184,7 @@ impl Described<'_> {
         let own = is_call && self.code.1.unit.line_program.is_some();
         let (info, unit) = if own { self.code } else { self.lines };
         if let Some((file, line)) = place.filter(|place| place.1 != 0) {
-            frame.file = lines::file_name(info, &unit.unit, &self.code.1.unit, file);
+            frame.file = unit.files.get(file, || lines::file_name(info, &unit.unit, &self.code.1.unit, file));
             frame.line = if frame.file.is_some() { line } else { 0 };
         }
     }

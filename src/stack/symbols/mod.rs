@@ -130,7 +130,9 @@ impl Symbolizer {
     pub fn debug_info(&mut self, module: &Module) -> DebugInfoReport {
         let files = lookup::Files::open(module);
         let readable = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let unpacked = files.with_debug_info(module).map(|(elf, _)| elf.unpacked_size());
         DebugInfoReport {
+            too_large: unpacked.filter(|size| *size > lookup::MOST_UNPACKED),
             found: files.with_debug_info(module).map(|(_, path)| readable(path)),
             looked: files.looked.iter().map(|path| readable(path)).collect(),
             file_is_gone: files.main.is_none() && module.path.starts_with(b"/"),
@@ -204,6 +206,8 @@ fn is_same(one: Option<&Arc<Module>>, other: Option<&Arc<Module>>) -> bool {
 pub struct DebugInfoReport {
     /// The file that holds it.
     pub found: Option<String>,
+    /// It is compressed, and unpacks to more bytes than are unpacked for one dump: lines may be missing.
+    pub too_large: Option<u64>,
     /// Where it was looked for before.
     pub looked: Vec<String>,
     /// The module's file was deleted or replaced, and cannot be reached.
@@ -216,6 +220,10 @@ impl fmt::Display for DebugInfoReport {
             Some(path) => write!(f, "debug info found at {path}")?,
             None if self.looked.is_empty() => write!(f, "no debug info; no build ID or debug link to look for")?,
             None => write!(f, "no debug info; looked for {}", self.looked.join(", "))?,
+        }
+        if let Some(size) = self.too_large {
+            let limit = lookup::MOST_UNPACKED >> 20;
+            write!(f, " (compressed; unpacks to {} MB, lines are left out beyond {limit} MB)", size >> 20)?;
         }
         if self.file_is_gone {
             write!(f, " (the file that is mapped was deleted or replaced)")?;

@@ -75,6 +75,16 @@ impl<'a> Place<'a> {
 
 /// The name of the function at `offset` of `unit`.
 pub fn name(info: &DebugInfo, unit: &Rc<Parsed>, offset: UnitOffset) -> Option<String> {
+    // Most entries are copies of a few functions, inlined here and there: remember those.
+    let entry = unit.unit.entry(offset).ok()?;
+    let origin = match entry.attr_value(gimli::DW_AT_abstract_origin) {
+        Some(AttributeValue::UnitRef(origin)) if entry.attr(gimli::DW_AT_linkage_name).is_none() => origin,
+        _ => offset,
+    };
+    unit.names.get(origin.0, || find(info, unit, origin))
+}
+
+fn find(info: &DebugInfo, unit: &Rc<Parsed>, offset: UnitOffset) -> Option<String> {
     let is_rust = unit.language == Some(gimli::DW_LANG_Rust);
     let mut place = Place { info, unit: Rc::clone(unit), offset };
     let (mut named, mut mangled) = (None, None);

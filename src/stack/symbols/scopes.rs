@@ -8,7 +8,7 @@ use gimli::{DwTag, Unit, UnitOffset};
 use super::bytes::Bytes;
 
 /// Scopes of one unit at most.
-const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 18;
 
 /// A namespace or class, and the entries that it spans.
 #[derive(Debug)]
