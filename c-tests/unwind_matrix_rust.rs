@@ -120,7 +120,13 @@ fn main() {
     let shapes: Vec<(&str, Box<dyn FnOnce() + Send>)> = vec![
         ("plain", Box::new(|| keep(block(1)))),
         ("generic", Box::new(|| keep(generic(&[1_u32, 2])))),
-        ("closure", Box::new(|| { let captured = black_box(3); black_box(apply(|value| block(value) + captured)); })),
+        (
+            "closure",
+            Box::new(|| {
+                let captured = black_box(3);
+                black_box(apply(|value| block(value) + captured));
+            }),
+        ),
         ("object", Box::new(|| keep(through_object(black_box(&Plain(1)))))),
         ("wrapper", Box::new(|| keep(Wrapper(Plain(2)).forward(1)))),
         ("iterator", Box::new(|| keep(iterate(&[1, 2, 3])))),

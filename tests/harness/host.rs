@@ -13,6 +13,9 @@ use super::dump::Dump;
 use super::session::Session;
 use super::{DEADLINE, fixtures};
 
+/// How long an ended program's output is awaited when a child of it holds the pipe open; without one it ends at once.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How to start a [`Host`].
 pub struct Launch {
     command: Command,
@@ -268,7 +271,10 @@ impl Host {
                 Ok(line) => self.seen.push(line),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     if let Some(status) = self.child.try_wait().expect("wait") {
-                        self.seen.extend(self.lines.try_iter());
+                        // What it wrote last may still be on its way through the reading thread.
+                        while let Ok(line) = self.lines.recv_timeout(LAST_WORDS) {
+                            self.seen.push(line);
+                        }
                         return status;
                     }
                     assert!(Instant::now() < end, "it did not end in {DEADLINE:?}; {}", self.story());
