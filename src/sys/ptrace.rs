@@ -1,6 +1,7 @@
-//! The few `ptrace` requests that taking one snapshot needs (man 2 ptrace).
+//! The few `ptrace` requests that taking one snapshot needs, and running one thread of a stopped process
+//! (man 2 ptrace). `nix` has no name for real-time signals, which pass through here.
 //!
-//! Context: the ptrace helper, hence raw system calls only: no errno, no allocation, no panic.
+//! Context: the ptrace helper, hence raw system calls only: no errno, no allocation, no panic; and the client.
 
 use super::{Result, raw};
 
@@ -9,8 +10,9 @@ use super::{Result, raw};
 pub enum Event {
     /// Nothing yet (only without blocking).
     Nothing,
-    /// Stopped: by an interrupt or as a part of a stopped process.
-    Stopped,
+    /// Stopped as a part of a process that this signal stopped; by an interrupt, or because that process
+    /// goes on: SIGTRAP.
+    Stopped(i32),
     /// Stopped on the way to taking this signal, which must be passed on.
     Signal(i32),
     /// It exited or was killed.
@@ -32,7 +34,13 @@ pub fn interrupt(tid: i32) -> Result<()> {
     request(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)
 }
 
-/// Lets a stopped thread go on, taking `signal` first (0: none).
+/// Lets a stopped thread go on and stays attached, also when its process is stopped; it takes `signal` first
+/// (0: none).
+pub fn resume(tid: i32, signal: i32) -> Result<()> {
+    request(libc::PTRACE_CONT, tid, 0, signal as usize).map(drop)
+}
+
+/// Lets go of a stopped thread, which goes on unless its process is stopped, taking `signal` first (0: none).
 pub fn detach(tid: i32, signal: i32) -> Result<()> {
     request(libc::PTRACE_DETACH, tid, 0, signal as usize).map(drop)
 }
@@ -64,5 +72,6 @@ pub fn wait(tid: i32, block: bool) -> Result<Event> {
         return Ok(Event::Gone);
     }
     // PTRACE_EVENT_STOP in the third byte: our interrupt, or a group-stop. Otherwise a signal on its way.
-    if status >> 16 == 0 { Ok(Event::Signal(libc::WSTOPSIG(status))) } else { Ok(Event::Stopped) }
+    let signal = libc::WSTOPSIG(status);
+    Ok(if status >> 16 == 0 { Event::Signal(signal) } else { Event::Stopped(signal) })
 }

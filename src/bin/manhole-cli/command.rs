@@ -5,44 +5,45 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use manhole::protocol::{self, Event, EventDecoder, Status};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::connect::Connection;
-use crate::{Failure, Result, output, process};
+use crate::hand::{self, Hand};
+use crate::{Failure, Result, output};
 
 /// The identifier of our only request on this connection.
 const ID: u64 = 1;
 
-/// Runs `line` and copies what it prints. A command may take as long as it needs; but when no thread of the
-/// process can run, nothing is waited for.
-pub fn run(mut connection: Connection, line: &str, timeout: Duration) -> Result<ExitCode> {
+/// Runs `line` and copies what it prints. A command may take as long as it needs; but a stopped process whose
+/// observer cannot be made to run is not waited for longer than `timeout`.
+pub fn run(mut connection: Connection, line: &str, timeout: Duration, hand: Hand) -> Result<ExitCode> {
     let mut request = Vec::new();
     protocol::encode_request(ID, line, &mut request);
     // A server that refuses us may have closed already: its reason is still to be read.
     let _ = connection.stream.write_all(&request);
-    wait_for_answer(&connection, timeout)?;
-    let status = copy_answer(&mut connection, &mut |bytes| output::write_all(io::stdout().as_fd(), bytes))?;
+    let status = copy_answer(&mut connection, timeout, hand)?;
     Ok(ExitCode::from(status.code()))
 }
 
-fn wait_for_answer(connection: &Connection, timeout: Duration) -> Result<()> {
-    let mut entry = [PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN)];
-    let patience = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
-    if poll(&mut entry, patience) == Ok(0) && process::is_stopped(connection.pid) {
-        return Err(Failure::Unreachable(format!(
-            "process {} is stopped (SIGSTOP or a debugger) and does not answer",
-            connection.pid
-        )));
+fn wait_for_more(connection: &Connection, timeout: Duration, hand: Hand) -> Result<()> {
+    let begun = Instant::now();
+    let patience = PollTimeout::try_from(hand::SILENCE).unwrap_or(PollTimeout::NONE);
+    while poll(&mut [PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN)], patience) == Ok(0) {
+        match hand.lend(connection.pid) {
+            Err(reason) if begun.elapsed() >= timeout => return Err(Failure::Unreachable(reason)),
+            _ => {}
+        }
     }
     Ok(())
 }
 
-fn copy_answer(connection: &mut Connection, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Status> {
+fn copy_answer(connection: &mut Connection, timeout: Duration, hand: Hand) -> Result<Status> {
     let (mut decoder, mut buffer) = (EventDecoder::new(), vec![0; 64 * 1024]);
     loop {
+        wait_for_more(connection, timeout, hand)?;
         let count = match connection.stream.read(&mut buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -55,7 +56,7 @@ fn copy_answer(connection: &mut Connection, write: &mut dyn FnMut(&[u8]) -> Resu
         let mut input = &buffer[..count];
         while let Some(event) = decoder.decode(&mut input).map_err(|error| Failure::lost(&error.to_string()))? {
             match event {
-                Event::Data { id: ID, bytes } => write(bytes)?,
+                Event::Data { id: ID, bytes } => output::write_all(io::stdout().as_fd(), bytes)?,
                 Event::Done { id: ID, status } => return Ok(status),
                 Event::Refused(reason) => return Err(Failure::Unreachable(format!("{}{reason}", protocol::REFUSED))),
                 Event::Data { .. } | Event::Done { .. } => return Err(Failure::lost("an answer to nobody's question")),

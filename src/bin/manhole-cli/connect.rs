@@ -18,6 +18,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockop
 use nix::sys::time::TimeVal;
 
 use crate::arguments::Target;
+use crate::hand::Hand;
 use crate::peer::{self, Expected};
 use crate::process::Status;
 use crate::{Failure, Result, diagnose, listener};
@@ -53,8 +54,12 @@ pub enum Obstacle {
 }
 
 /// Tries until `timeout` has passed, at least once.
-pub fn open(target: &Target, timeout: Duration, framed: bool) -> Result<Connection> {
+pub fn open(target: &Target, timeout: Duration, framed: bool, hand: Hand) -> Result<Connection> {
     let deadline = Instant::now() + timeout;
+    if let Target::Process(pid) = target {
+        // Of a stopped process the queue may be full. When no hand can be lent, connecting may succeed all the same.
+        let _ = hand.lend(*pid);
+    }
     loop {
         let (path, obstacle) = match try_all(target, deadline, framed) {
             Ok(connection) => return Ok(connection),

@@ -8,8 +8,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The name that the observer gives its thread.
-const OBSERVER: &str = "Manhole";
+use crate::process;
 
 /// The paths of the listening sockets of the process's observer, as seen from here.
 pub fn paths(pid: u32) -> Vec<PathBuf> {
@@ -28,11 +27,10 @@ pub fn paths(pid: u32) -> Vec<PathBuf> {
 }
 
 fn observers_sockets(pid: u32) -> HashSet<String> {
-    let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries(PathBuf::from(format!("/proc/{pid}/task")))
-        .filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim_end() == OBSERVER))
-        .flat_map(|task| entries(task.join("fd")))
-        .filter_map(|descriptor| fs::read_link(descriptor).ok())
+    process::observers(pid)
+        .filter_map(|thread| fs::read_dir(thread.join("fd")).ok())
+        .flat_map(|descriptors| descriptors.flatten())
+        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect()
 }

@@ -1,7 +1,8 @@
 //! `manhole-cli PID|PATH`: opens the manhole of a process, for a person or for a script.
 //!
 //! Context: the client, an ordinary program: std and allocation are fine. It must never send a byte
-//! before it knows who listens ([`peer`]), nor a signal that would kill ([`signal`]).
+//! before it knows who listens ([`peer`]), nor a signal that would kill ([`signal`]), nor trace any thread but the
+//! observer of a stopped process ([`hand`]).
 //!
 //! Exit status: 0 success; 1 the command failed; 2 wrong usage, of this program or of the command;
 //! 3 no manhole, not let in, or no answer; 141 our output was closed (as a shell reports SIGPIPE).
@@ -11,6 +12,7 @@ mod arguments;
 mod command;
 mod connect;
 mod diagnose;
+mod hand;
 mod listener;
 mod output;
 mod peer;
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::Arguments;
+use hand::Hand;
 
 /// Why this program ends without having done what it was asked for.
 #[derive(Debug)]
@@ -76,9 +79,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         };
         signal::send(pid, number, arguments.timeout)?;
     }
-    let connection = connect::open(&arguments.target, arguments.timeout, arguments.command.is_some())?;
+    let hand = Hand { speaks: arguments.command.is_none() };
+    let connection = connect::open(&arguments.target, arguments.timeout, arguments.command.is_some(), hand)?;
     match &arguments.command {
-        Some(line) => command::run(connection, line, arguments.timeout),
-        None => relay::run(connection, arguments.timeout),
+        Some(line) => command::run(connection, line, arguments.timeout, hand),
+        None => relay::run(connection, hand),
     }
 }

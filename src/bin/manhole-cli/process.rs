@@ -4,16 +4,22 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
+
+/// The name that the observer gives its thread.
+const OBSERVER: &str = "Manhole";
 
 /// Lines of `/proc/PID/status` (man 5 proc), readable by everybody.
 #[derive(Debug)]
 pub struct Status {
     /// `R`, `S`, `T`, `Z` …
     pub state: char,
+    /// The thread that traces it; 0 when none does.
+    pub tracer: u32,
     /// The second of the four numbers of `Uid:`.
     pub effective_uid: u32,
     /// The process's id in each pid namespace, from the reader's to its own.
@@ -25,7 +31,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Nothing when there is no such process.
+    /// Nothing when there is no such process (or thread: every one has its file).
     pub fn read(pid: u32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
     }
@@ -35,6 +41,7 @@ impl Status {
         let mask = |key| line(key).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
         Some(Self {
             state: line("State")?.chars().next()?,
+            tracer: line("TracerPid").unwrap_or_default().parse().unwrap_or_default(),
             effective_uid: line("Uid")?.split_whitespace().nth(1)?.parse().ok()?,
             // Absent in kernels without pid namespaces.
             namespace_pids: line("NSpid").unwrap_or_default().split_whitespace().flat_map(str::parse).collect(),
@@ -60,6 +67,12 @@ pub fn is_stopped(pid: u32) -> bool {
         .map(|status| status.state)
         .peekable();
     states.peek().is_some() && states.all(|state| matches!(state, 'T' | 't'))
+}
+
+/// The `/proc` folders of the threads that have the observer's name.
+pub fn observers(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().map(|entry| entry.path());
+    threads.filter(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == OBSERVER))
 }
 
 /// Whether a file whose name begins with `libmanhole` is mapped. Fails when `maps` may not be read.
@@ -131,11 +144,10 @@ mod tests {
 
     #[test]
     fn reads_a_namespaced_status() {
-        let text =
-            "Name:\tState: Z\nState:\tT (stopped)\nUid:\t1000\t33\t0\t0\nNSpid:\t4242\t7\nSigBlk:\t0000000000000200\n";
+        let text = "Name:\tState: Z\nState:\tT (stopped)\nUid:\t1000\t33\t0\t0\nNSpid:\t4242\t7\nTracerPid:\t99\nSigBlk:\t0000000000000200\n";
         let status = Status::parse(text).expect("status");
         assert_eq!((status.state, status.effective_uid, status.own_pid()), ('T', 33, Some(7)));
-        assert_eq!((status.blocked, status.caught), (0x200, 0));
+        assert_eq!((status.blocked, status.caught, status.tracer), (0x200, 0, 99));
         assert!(Status::parse("").is_none());
     }
 

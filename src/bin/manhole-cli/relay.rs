@@ -7,7 +7,6 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use manhole::protocol;
 use nix::errno::Errno;
@@ -15,12 +14,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, MsgFlags};
 
 use crate::connect::Connection;
-use crate::{Failure, Result, output, process, say};
+use crate::hand::{self, Hand};
+use crate::{Failure, Result, output, say};
 
 const CHUNK: usize = 64 * 1024;
 
 /// Relays until the server closes: 0; at once, whether standard input has ended or not.
-pub fn run(connection: Connection, timeout: Duration) -> Result<ExitCode> {
+pub fn run(connection: Connection, hand: Hand) -> Result<ExitCode> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let mut session = Session {
         connection,
@@ -31,16 +31,19 @@ pub fn run(connection: Connection, timeout: Duration) -> Result<ExitCode> {
         first: Vec::new(),
     };
     session.connection.stream.set_nonblocking(true).map_err(|error| Failure::lost(&error.to_string()))?;
-    let mut patience = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
+    let (mut silence, mut told) = (hand::SILENCE, None);
     loop {
-        match session.step(patience)? {
+        match session.step(PollTimeout::try_from(silence).unwrap_or(PollTimeout::NONE))? {
             Step::Ended => break,
-            Step::Moved => {}
+            Step::Moved => silence = hand::SILENCE,
+            // Asked again after twice as long: a person may take hours to type, and the process may be stopped then.
             Step::Quiet => {
-                if session.first.is_empty() && process::is_stopped(session.connection.pid) {
-                    say("connected; the process is stopped (SIGSTOP or a debugger) and answers when it goes on");
+                silence = silence.saturating_mul(2);
+                let refusal = hand.lend(session.connection.pid).err();
+                if let Some(reason) = refusal.as_ref().filter(|_| refusal != told) {
+                    say(&format!("connected; {reason}"));
                 }
-                patience = PollTimeout::NONE;
+                told = refusal;
             }
         }
     }
@@ -50,7 +53,7 @@ pub fn run(connection: Connection, timeout: Duration) -> Result<ExitCode> {
 
 enum Step {
     Moved,
-    /// Nothing happened for as long as we wait the first time.
+    /// Nothing happened for as long as we wait.
     Quiet,
     Ended,
 }

@@ -174,7 +174,7 @@ fn stop(request: &Request, answer: &mut Answer) -> Ended {
     };
     let signal = match event {
         Event::Signal(signal) => signal,
-        Event::Stopped | Event::Nothing => 0,
+        Event::Stopped(_) | Event::Nothing => 0,
         Event::Gone => return Ended::Gone,
     };
     let ended = match ptrace::general_registers(tid, &mut answer.words) {
