@@ -62,8 +62,11 @@ fn send(line: &[u8]) -> Result<(), Errno> {
     let file = if number >= 0 { descriptors::borrow(number)? } else { open_path()? };
     let descriptor = std::os::fd::AsFd::as_fd(&file);
     let mut ready = [PollFd::new(descriptor, PollFlags::POLLOUT)];
-    // A terminal that is stopped or a pipe that nobody reads must not hold us up.
-    if poll(&mut ready, Some(Duration::from_millis(100)))? > 0 {
+    // A terminal that is stopped or a pipe that nobody reads must not hold us up. One whose reader is gone
+    // would raise SIGPIPE, in the constructor on a thread of the application: the line is not worth that.
+    poll(&mut ready, Some(Duration::from_millis(100)))?;
+    let [entry] = &ready;
+    if entry.revents() == Some(PollFlags::POLLOUT) {
         file.write(line)?;
     }
     Ok(())
@@ -73,7 +76,9 @@ fn open_path() -> Result<File, Errno> {
     let mut path = Path::<512>::new();
     path.write_str(PATH.get().map_or("", String::as_str)).map_err(|_| Errno::ENAMETOOLONG)?;
     let flags = nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_APPEND | nix::fcntl::OFlag::O_CREAT;
-    File::open_at(nix::libc::AT_FDCWD, path.as_c_str(), (flags | nix::fcntl::OFlag::O_NOCTTY).bits())
+    // A FIFO without a reader would hold up whoever logs, the application's start among them.
+    let unblocking = nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_NONBLOCK;
+    File::open_at(nix::libc::AT_FDCWD, path.as_c_str(), (flags | unblocking).bits())
 }
 
 struct Line {
