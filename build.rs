@@ -8,6 +8,8 @@ use std::{env, fs, path::PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // `dlclose` must not take our code away from under the observer, fork handlers and a late signal.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     let Some(folder) = env::var_os("OUT_DIR").map(PathBuf::from) else { return };
     match fs::write(folder.join("libgcc_s.so"), "INPUT(-lgcc_eh)\n") {
         Ok(()) => println!("cargo:rustc-cdylib-link-arg=-L{}", folder.display()),
