@@ -35,6 +35,8 @@ pub struct Module {
     /// Start and end of its first mapping: `/proc/self/map_files/START-END` is the file that memory
     /// holds, even when it was deleted or replaced.
     pub first_mapping: (u64, u64),
+    /// A digest of its first page in memory, to tell another build of the same file at the same place.
+    pub first_page: u64,
     /// The load bias: address in memory minus address in the file's program headers.
     pub bias: u64,
     /// Address of `.eh_frame_hdr` in memory (PT_GNU_EH_FRAME), 0 when there is none.
@@ -156,6 +158,33 @@ mod tests {
         modules.refresh(&Live).unwrap();
         assert_eq!(before.generation(), modules.generation());
         assert!(before.iter().all(|old| modules.iter().any(|new| Arc::ptr_eq(old, new))));
+    }
+
+    /// Nothing in `maps` tells a rebuilt plugin that came to the same place from the one that was there.
+    #[test]
+    fn another_build_at_the_same_place_is_another_module() {
+        struct Rebuilt(u64);
+        impl Memory for Rebuilt {
+            fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
+                let count = Live.read(address, buffer);
+                let at = self.0.checked_sub(address).and_then(|at| usize::try_from(at).ok());
+                if let Some(byte) = at.and_then(|at| buffer[..count].get_mut(at)) {
+                    *byte ^= 1;
+                }
+                count
+            }
+        }
+        let mut modules = Modules::default();
+        modules.refresh(&Live).unwrap();
+        let before = modules.clone();
+        let libc = libc::getpid as *const () as u64;
+        let first = before.find(libc).unwrap().start;
+        // A byte of the section headers' offset, which no reader of this process looks at.
+        modules.refresh(&Rebuilt(first + 40)).unwrap();
+        assert!(!Arc::ptr_eq(before.find(libc).unwrap(), modules.find(libc).unwrap()));
+        assert_ne!(before.generation(), modules.generation());
+        let here = another_build_at_the_same_place_is_another_module as fn() as usize as u64;
+        assert!(Arc::ptr_eq(before.find(here).unwrap(), modules.find(here).unwrap()));
     }
 
     /// Bias and an address inside, of every object, by the loader's own account.

@@ -4,7 +4,10 @@
 //! lines look alike: a small object maps its first page twice, a text segment may have been moved to
 //! anonymous huge pages, and a file may be loaded twice (`dlmopen`), or mapped as mere data.
 
+use std::hash::Hasher;
 use std::sync::Arc;
+
+use rustc_hash::FxHasher;
 
 use super::Module;
 use super::elf::Image;
@@ -109,17 +112,17 @@ impl Survey {
             if recent.into_iter().any(|(module, first)| line.start < module.end && self.same_file(first, line)) {
                 continue;
             }
-            if let Some(old) = self.known(line, known) {
+            if let Some(old) = self.known(memory, line, known) {
                 modules.push((old, *line));
             } else if let Some(image) = self.image(memory, tail) {
-                modules.push((Arc::new(self.module(line, image)), *line));
+                modules.push((Arc::new(self.module(memory, line, image)), *line));
             } else {
                 // Code that is no ELF object, or one whose headers cannot be read: a run of mappings of one file.
                 let run = self.run(tail);
                 let end = run.last().map_or(line.end, |last| last.end);
                 if run.iter().any(|line| line.executable) {
                     let image = Image { start: line.start, end, ..Image::default() };
-                    modules.push((Arc::new(self.module(line, image)), *line));
+                    modules.push((Arc::new(self.module(memory, line, image)), *line));
                 }
                 index += run.len().saturating_sub(1);
             }
@@ -143,8 +146,9 @@ impl Survey {
         tail.get(..length).unwrap_or(tail)
     }
 
-    /// The module that was here before, if it still is.
-    fn known(&self, line: &Line, known: &[Arc<Module>]) -> Option<Arc<Module>> {
+    /// The module that was here before, if it still is. What `maps` shows does not tell: a plugin that is
+    /// closed, built anew and opened again gets the same address and, on most file systems, the same inode.
+    fn known(&self, memory: &impl Memory, line: &Line, known: &[Arc<Module>]) -> Option<Arc<Module>> {
         let index = known.partition_point(|module| module.start <= line.start).checked_sub(1)?;
         let old = known.get(index).filter(|module| module.first_mapping == (line.start, line.end))?;
         let executable = self.executable.partition_point(|range| range.1 <= line.start);
@@ -152,7 +156,7 @@ impl Survey {
         let (path, deleted) = maps::path(self.printed(line));
         let same =
             code && (old.device, old.inode) == (line.device, line.inode) && old.path == path && old.deleted == deleted;
-        same.then(|| Arc::clone(old))
+        (same && old.first_page == first_page(memory, line.start)).then(|| Arc::clone(old))
     }
 
     /// The ELF object that begins with the first of `tail`. Its memory is read only if code of the
@@ -181,11 +185,25 @@ impl Survey {
         (!image.code.is_empty() && image.code.iter().all(is_code)).then_some(image)
     }
 
-    fn module(&self, line: &Line, image: Image) -> Module {
+    fn module(&self, memory: &impl Memory, line: &Line, image: Image) -> Module {
         let (path, deleted) = maps::path(self.printed(line));
         let Image { bias, start, end, eh_frame_hdr, dynamic, build_id, .. } = image;
         let (device, inode, first_mapping) = (line.device, line.inode, (line.start, line.end));
-        Module { path, deleted, device, inode, start, end, first_mapping, bias, eh_frame_hdr, dynamic, build_id }
+        let first_page = first_page(memory, line.start);
+        Module {
+            path,
+            deleted,
+            device,
+            inode,
+            start,
+            end,
+            first_mapping,
+            first_page,
+            bias,
+            eh_frame_hdr,
+            dynamic,
+            build_id,
+        }
     }
 
     /// What addresses belong to which module: its whole extent, less what other files were mapped
@@ -220,4 +238,14 @@ impl Survey {
         }
         ranges
     }
+}
+
+/// A digest of the page at `address`, where an object has its headers, and next to them its build ID: another
+/// build of the same file differs there. 1 µs, and for code that runs the page is there.
+fn first_page(memory: &impl Memory, address: u64) -> u64 {
+    let mut page = [0; 4096];
+    let count = memory.read(address, &mut page);
+    let mut hasher = FxHasher::default();
+    hasher.write(page.get(..count).unwrap_or_default());
+    hasher.finish()
 }

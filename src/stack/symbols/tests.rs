@@ -31,6 +31,7 @@ pub(super) fn own_modules() -> Vec<Module> {
                     eh_frame_hdr: 0,
                     build_id: Vec::new(),
                     first_mapping: (0, 0),
+                    first_page: 0,
                     dynamic: 0,
                 });
             }
@@ -56,6 +57,7 @@ fn module_of(path: &str) -> Module {
         eh_frame_hdr: 0,
         build_id: elf.build_id().to_vec(),
         first_mapping: (0, 0),
+        first_page: 0,
         dynamic: 0,
     }
 }
