@@ -6,10 +6,13 @@ use std::ffi::CStr;
 use std::os::fd::RawFd;
 
 use super::procfs::File;
-use super::{Errno, Result, raw};
+use super::{Errno, Result, filter, raw};
 
 /// Takes a copy of descriptor `number` of the process `pid` (Linux 5.6).
 pub fn copy_of(pid: i32, number: i32) -> Result<File> {
+    if !filter::allows(filter::Call::CopyDescriptor) {
+        return Err(Errno::EPERM);
+    }
     // SAFETY: pidfd_open touches no memory.
     let process =
         File::from_raw(unsafe { raw::syscall6(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0, 0, 0])? } as RawFd);

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod descriptor;
 pub mod descriptors;
 pub mod files;
+pub mod filter;
 pub mod fork;
 pub mod futex;
 pub mod kill;

@@ -88,6 +88,27 @@ pub fn seccomp_mode() -> Option<u8> {
     u8::try_from(status_number(c"/proc/thread-self/status", "Seccomp")?).ok()
 }
 
+/// How many seccomp filters watch the calling thread; 1 for any where the kernel (before 5.9) does not count.
+pub fn seccomp_filters() -> i32 {
+    if seccomp_mode().unwrap_or(0) == 0 {
+        return 0;
+    }
+    let count = status_number(c"/proc/thread-self/status", "Seccomp_filters");
+    count.and_then(|count| i32::try_from(count).ok()).unwrap_or(1)
+}
+
+/// The process's dumpable flag (man 2 prctl, PR_GET_DUMPABLE).
+pub fn dumpable() -> usize {
+    // SAFETY: this prctl touches no memory.
+    unsafe { raw::syscall6(libc::SYS_prctl, [libc::PR_GET_DUMPABLE as usize, 0, 0, 0, 0, 0]) }.unwrap_or(1)
+}
+
+/// Sets the process's dumpable flag; true if the kernel took it.
+pub fn set_dumpable(value: usize) -> bool {
+    // SAFETY: this prctl touches no memory.
+    unsafe { raw::syscall6(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as usize, value, 0, 0, 0, 0]) }.is_ok()
+}
+
 /// The process id as `/proc` shows it. It differs from [`pid`] when `/proc` was mounted in another pid
 /// namespace; then the thread ids of `/proc/self/task` are none for a system call to use.
 pub fn proc_pid() -> Option<i32> {

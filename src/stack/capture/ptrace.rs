@@ -7,18 +7,15 @@
 //! somebody stops cost time out of one small purse a dump ([`Patience`]). A helper that must be given up
 //! is killed: the kernel then lets go of what it traced.
 //!
-//! Under a seccomp filter the first request only tries whether `ptrace` may be called, while the process
-//! is not dumpable: a filter that kills with a core dump would otherwise write one of our whole memory,
-//! and before Linux 5.16 it killed every process that shares the memory, that is, the host.
+//! Under a seccomp filter, `crate::sys::filter` knows whether `ptrace` may be called at all.
 
 use super::super::Registers;
 use super::dumpable::Dumpable;
-use super::gaze::status_field;
 use super::helper::{self, Answer, Ended, Exchange, Request};
 use super::{Call, native};
 use crate::sys::procfs::read_small;
 use crate::sys::signal::own_pid;
-use crate::sys::{Errno, clock, raw, sibling};
+use crate::sys::{Errno, clock, filter, raw, sibling};
 
 /// Bytes of the helper's own stack.
 const STACK: usize = 64 << 10;
@@ -119,8 +116,6 @@ pub struct Tracer {
     helper: Option<Helper>,
     /// A helper died on us in this dump: none is made any more.
     broken: Option<Errno>,
-    /// A seccomp filter killed one: none is made ever again, since filters stay.
-    forbidden: bool,
     /// The process that made the helper: a forked child has only a copy of this.
     owner: i32,
     /// Yama was asked to let the helper in, with this result.
@@ -176,7 +171,7 @@ impl Tracer {
             return Err(Failure::NoAnswer);
         }
         if self.helper.is_none() {
-            self.start(patience)?;
+            self.start()?;
         }
         let Some(helper) = &self.helper else { return Err(Failure::Refused(Errno::EAGAIN)) };
         let start = clock::monotonic();
@@ -199,7 +194,10 @@ impl Tracer {
     }
 
     /// Makes the helper.
-    fn start(&mut self, patience: &mut Patience) -> Result<(), Failure> {
+    fn start(&mut self) -> Result<(), Failure> {
+        if !filter::allows(filter::Call::Trace) {
+            return Err(Failure::Refused(Errno::EPERM));
+        }
         self.unreaped.retain(|&pid| !sibling::reap(pid));
         let stack = sibling::Mapping::with_guard(STACK).map_err(Failure::Refused)?;
         let exchange = Box::new(Exchange::new());
@@ -209,13 +207,6 @@ impl Tracer {
         let pid = unsafe { sibling::spawn_in_our_memory(helper::run, stack.end(), argument, &exchange.turn) };
         let pid = pid.map_err(Failure::Refused)?;
         self.helper = Some(Helper { pid, exchange, stack });
-        if is_filtered() {
-            let nothing = std::ptr::null_mut();
-            let trial = Request { tid: 0, repeat: false, stack: (nothing, 0), extra: (0, nothing, 0) };
-            let answer = Dumpable::without_core_dumps(|| self.ask(trial, &mut Copies::default(), patience));
-            self.forbidden = matches!(answer, Err(Failure::Refused(_)));
-            answer?;
-        }
         Ok(())
     }
 
@@ -246,7 +237,7 @@ impl Tracer {
     /// At the end of a dump: ends the helper, if there is one, and takes back what was asked of Yama.
     pub fn finish(&mut self) {
         self.end(false);
-        self.broken = self.forbidden.then_some(Errno::EPERM);
+        self.broken = None;
     }
 
     /// Ends the helper, at once by `kill`; false if it would not go.
@@ -286,13 +277,6 @@ impl Helper {
         }
         sibling::reap(self.pid)
     }
-}
-
-/// Whether a seccomp filter watches the calling thread.
-fn is_filtered() -> bool {
-    let mut buffer = [0; 4096];
-    let status = read_small(libc::AT_FDCWD, c"/proc/thread-self/status", &mut buffer).unwrap_or_default();
-    status_field(status, b"Seccomp:").is_some_and(|mode| mode != b"0")
 }
 
 fn set_tracer(pid: usize) -> bool {
