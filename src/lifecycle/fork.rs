@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{ABSENT, Manhole, STATE, installed, start_observer};
 use crate::log;
-use crate::stack::capture::dumpable;
+use crate::stack::capture::{dumpable, signal};
 use crate::sys::{Errno, descriptors, fork};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
@@ -43,7 +43,9 @@ extern "C" fn parent() {
 
 extern "C" fn child() {
     crate::ALLOCATOR.let_go();
-    dumpable::put_back_in_child();
+    // What a dump of the parent changed for its time would stay so in the child.
+    dumpable::put_back();
+    signal::put_back_in_child();
     descriptors::forget_private();
     super::exit::forget_socket();
     let had_one = STATE.swap(ABSENT, Ordering::Relaxed) != ABSENT;

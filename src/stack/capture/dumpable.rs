@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::sys::raw;
+use crate::sys::process;
 
 const NO: usize = 0;
 const YES: usize = 1;
@@ -18,11 +18,11 @@ const YES: usize = 1;
 /// The flag was "no" and is set by us now. Static, for a child that is forked at this moment.
 static CHANGED: AtomicBool = AtomicBool::new(false);
 
-/// In a forked child, which inherits the flag of its parent's memory: puts it back. One system call at
-/// most, fit for a fork handler.
-pub fn put_back_in_child() {
+/// Puts the flag back, where no [`Dumpable`] will: in a forked child, which inherits the flag of its parent's
+/// memory, and when the observer gives up. One system call at most, fit for a fork handler.
+pub fn put_back() {
     if CHANGED.swap(false, Ordering::Relaxed) {
-        set(NO);
+        process::set_dumpable(NO);
     }
 }
 
@@ -35,47 +35,22 @@ pub struct Dumpable {
 impl Dumpable {
     /// After a refusal: sets the flag. True when that may have helped, so that trying again is worth it.
     pub fn allow(&mut self) -> bool {
-        if self.changed || get() == YES {
+        if self.changed || process::dumpable() == YES {
             return false;
         }
         // Before the flag: a child forked in between puts back what is still there.
         CHANGED.store(true, Ordering::SeqCst);
-        self.changed = set(YES);
+        self.changed = process::set_dumpable(YES);
         CHANGED.store(self.changed, Ordering::SeqCst);
         self.changed
-    }
-
-    /// Runs `work` with the flag cleared, so that a process which dies in it leaves no core dump.
-    pub fn without_core_dumps<R>(work: impl FnOnce() -> R) -> R {
-        struct Back(usize);
-        impl Drop for Back {
-            fn drop(&mut self) {
-                set(self.0);
-            }
-        }
-        let back = Back(get());
-        set(NO);
-        let result = work();
-        drop(back);
-        result
     }
 }
 
 impl Drop for Dumpable {
     fn drop(&mut self) {
         if self.changed {
-            set(NO);
+            process::set_dumpable(NO);
             CHANGED.store(false, Ordering::SeqCst);
         }
     }
-}
-
-fn get() -> usize {
-    // SAFETY: this prctl touches no memory.
-    unsafe { raw::syscall6(libc::SYS_prctl, [libc::PR_GET_DUMPABLE as usize, 0, 0, 0, 0, 0]) }.unwrap_or(YES)
-}
-
-fn set(value: usize) -> bool {
-    // SAFETY: this prctl touches no memory.
-    unsafe { raw::syscall6(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as usize, value, 0, 0, 0, 0]) }.is_ok()
 }

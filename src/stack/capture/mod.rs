@@ -20,7 +20,7 @@ mod ptrace;
 pub mod regs_aarch64;
 pub mod regs_x86_64;
 mod restart;
-mod signal;
+pub mod signal;
 mod window;
 
 #[cfg(target_arch = "aarch64")]

@@ -282,6 +282,18 @@ fn uninstall() {
     STATE.settle();
 }
 
+/// In a forked child: the disposition is a copy of the parent's, and nobody is left to put it back.
+pub fn put_back_in_child() {
+    let parents = STATE.owner.load(Ordering::Relaxed);
+    if parents == 0 || parents == signal::own_pid() {
+        return;
+    }
+    STATE.discard_of_parent();
+    if signal::disposition(SIGNAL).is_ok_and(|now| now.handler == own_handler()) {
+        put_back(&STATE.old());
+    }
+}
+
 fn put_back(old: &Disposition) {
     // SAFETY: this is the disposition that was installed before ours.
     let replaced = unsafe { signal::exchange(SIGNAL, old) };

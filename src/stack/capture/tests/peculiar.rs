@@ -69,7 +69,7 @@ fn child_without_privileges() {
         assert_eq!(dumpable(), 1);
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            dumpable::put_back_in_child();
+            dumpable::put_back();
             unsafe { libc::_exit(dumpable()) };
         }
         unsafe { libc::waitpid(pid, &mut status, 0) };
