@@ -14,15 +14,18 @@ pub mod listener;
 pub mod session;
 
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::lifecycle::{self, Manhole};
+use crate::lifecycle::{self, Manhole, exit};
 use crate::log;
 use crate::shell::World;
+use crate::stack::capture::dumpable;
+use crate::sys::clock::monotonic;
 use crate::sys::poll::poll;
-use crate::sys::{Errno, allocator, descriptors, thread};
+use crate::sys::{Errno, allocator, descriptors, filter, futex, thread};
 use listener::Listener;
 use session::Session;
 
@@ -31,17 +34,29 @@ const MAX_SESSIONS: usize = 64;
 /// How long the listener rests after `accept` failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the loop rests after `poll` failed.
+const POLL_PAUSE: Duration = Duration::from_millis(200);
+
+/// Sleeps, by a call that no library can come between.
+fn pause(time: Duration) {
+    let deadline = monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    while let left @ 1.. = deadline.saturating_sub(monotonic()) {
+        futex::wait(&AtomicU32::new(0), 0, Some(Duration::from_nanos(left)));
+    }
+}
+
 /// The observer's life, after `delay` for a forked child. Returns only when it cannot begin.
 pub fn run(manhole: &'static Manhole, delay: Duration) {
     thread::set_name(c"Manhole");
     if !delay.is_zero() {
-        std::thread::sleep(delay);
+        pause(delay);
     }
     if let Err(error) = descriptors::leave_application() {
         // Living in the application's table would be seen, and closed, by the application.
         log!("cannot leave the application's descriptor table: {}; it runs on without a manhole", error.desc());
         return;
     }
+    filter::look();
     let listener = match Listener::open(manhole) {
         Ok(listener) => listener,
         Err(error) => {
@@ -52,7 +67,21 @@ pub fn run(manhole: &'static Manhole, delay: Duration) {
     log!("Manhole UDS path: {}", listener.path());
     lifecycle::set_state(lifecycle::LISTENING);
     allocator::reserve();
+    allocator::set_last_resort(give_up);
     Observer { listener, sessions: Vec::new(), world: World::new(manhole), clients: 0, resting: None }.serve();
+}
+
+/// There is no memory even in reserve: leaves everything, and this thread never goes on. No thread is stopped
+/// while we allocate, so what is to be put back is the dumpable flag; the helper ends by itself.
+fn give_up() -> ! {
+    dumpable::put_back();
+    log!("out of memory: the manhole closes; the application runs on without it");
+    exit::remove_socket();
+    descriptors::close_private();
+    lifecycle::set_state(lifecycle::FAILED);
+    loop {
+        futex::wait(&AtomicU32::new(0), 0, None);
+    }
 }
 
 struct Observer {
@@ -70,6 +99,9 @@ impl Observer {
         loop {
             let (listening, events) = self.wait();
             let now = Instant::now();
+            if listening || events.iter().any(|events| events.contains(PollFlags::POLLIN)) {
+                filter::look();
+            }
             if listening {
                 self.let_in(now);
             }
@@ -101,8 +133,12 @@ impl Observer {
         let wanted = if accepting { PollFlags::POLLIN } else { PollFlags::empty() };
         all.push(PollFd::new(self.listener.as_fd(), wanted));
         all.extend(self.sessions.iter().map(|session| PollFd::new(session.as_fd(), session.interest())));
-        if poll(&mut all, timeout).is_err() {
-            // EINTR with a sigmask that lets signals in; ENOMEM: look again.
+        if let Err(error) = poll(&mut all, timeout) {
+            // EINTR with a sigmask that lets signals in: look again. EINVAL when the application has lowered
+            // RLIMIT_NOFILE below the number of entries, and ENOMEM, last: not at once, or we would spin.
+            if error != Errno::EINTR {
+                pause(POLL_PAUSE);
+            }
             return (false, vec![PollFlags::empty(); self.sessions.len()]);
         }
         let mut events = all.iter().map(|entry| entry.revents().unwrap_or(PollFlags::empty()));

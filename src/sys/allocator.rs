@@ -6,22 +6,27 @@
 //!
 //! Rust aborts the process when an allocation fails, which would kill the host. So a reserve of
 //! address space, untouched until needed, answers when the kernel refuses a mapping; the observer
-//! looks at [`is_exhausted`] between two steps of a job, gives the job up with an error, and
-//! everything it held comes back.
+//! looks at [`take_exhausted`] between two steps of a job, gives the job up with an error, and
+//! everything it held comes back. What reads files looks at [`is_exhausted`] and reads no more. Should
+//! the reserve run out all the same, the thread that asked never returns ([`set_last_resort`]): a manhole
+//! that is gone is better than a host that is.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use super::futex::Lock;
 use super::raw;
 
 /// Bytes kept aside for the time when the kernel gives none. One step of a job needs less than half.
-const RESERVE: usize = 1 << 20;
+const RESERVE: usize = 4 << 20;
 
 /// Where the reserve begins, 0 before the first allocation; and what is left of it.
 static RESERVE_START: AtomicUsize = AtomicUsize::new(0);
 static RESERVE_LEFT: AtomicUsize = AtomicUsize::new(0);
+/// See [`set_last_resort`]: the function, and the thread.
+static LAST_RESORT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+static LAST_RESORT_OF: AtomicI32 = AtomicI32::new(0);
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 /// Bytes mapped from the kernel now, and the most there ever were.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -30,6 +35,17 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// The kernel refused memory and the reserve was touched. Clears the mark: the caller acts on it.
 pub fn take_exhausted() -> bool {
     EXHAUSTED.load(Ordering::Relaxed) && EXHAUSTED.swap(false, Ordering::Relaxed)
+}
+
+/// The kernel has refused memory since the last [`take_exhausted`]: what can be left undone must be.
+pub fn is_exhausted() -> bool {
+    EXHAUSTED.load(Ordering::Relaxed)
+}
+
+/// What the calling thread does when there is no memory at all. It must not allocate.
+pub fn set_last_resort(action: fn() -> !) {
+    LAST_RESORT_OF.store(super::process::tid(), Ordering::Relaxed);
+    LAST_RESORT.store(action as *mut (), Ordering::Release);
 }
 
 /// Bytes that the allocator holds now and held at most, as `(now, peak)`.
@@ -150,6 +166,21 @@ impl Mapped {
         self.lock.release();
         result
     }
+
+    /// `block`, unless there is none and this thread has something better to do than to abort the process.
+    fn or_last_resort(&self, block: *mut u8, size: usize) -> *mut u8 {
+        // What asks for this much is prepared for a refusal (`try_reserve`), or asks for nonsense.
+        if !block.is_null() || size > RESERVE {
+            return block;
+        }
+        let action = LAST_RESORT.load(Ordering::Acquire);
+        if !action.is_null() && LAST_RESORT_OF.load(Ordering::Relaxed) == super::process::tid() {
+            // SAFETY: only `set_last_resort` stores anything but null there, and what it stores is such a function.
+            let action = unsafe { std::mem::transmute::<*mut (), fn() -> !>(action) };
+            action()
+        }
+        block
+    }
 }
 
 impl Default for Mapped {
@@ -162,12 +193,14 @@ impl Default for Mapped {
 unsafe impl GlobalAlloc for Mapped {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: `layout` has a size above zero, as our caller vouches.
-        self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
+        let block = self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) });
+        self.or_last_resort(block, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as in `alloc`.
-        self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })
+        let block = self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) });
+        self.or_last_resort(block, layout.size())
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -177,6 +210,7 @@ unsafe impl GlobalAlloc for Mapped {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as in `dealloc`; `size` is above zero.
-        self.with(|heap| unsafe { heap.realloc(pointer, layout.size(), layout.align(), size) })
+        let block = self.with(|heap| unsafe { heap.realloc(pointer, layout.size(), layout.align(), size) });
+        self.or_last_resort(block, size)
     }
 }

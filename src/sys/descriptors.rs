@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::procfs::{File, Path};
-use super::{Errno, Result, raw};
+use super::{Errno, Result, filter, raw};
 
 /// The thread that has a table of its own, 0 while there is none.
 static OWNER: AtomicI32 = AtomicI32::new(0);
@@ -64,6 +64,14 @@ fn close_each() {
     }
 }
 
+/// Closes everything in the private table.
+pub fn close_private() {
+    if is_private() {
+        // SAFETY: the table is this thread's own, and the caller uses nothing of it any more.
+        let _ = unsafe { raw::syscall6(libc::SYS_close_range, [0, u32::MAX as usize, 0, 0, 0, 0]) };
+    }
+}
+
 /// Whether the calling thread has the private table.
 pub fn is_private() -> bool {
     OWNER.load(Ordering::Relaxed) == super::process::tid()
@@ -98,6 +106,9 @@ pub fn borrow(number: RawFd) -> Result<File> {
 }
 
 fn by_pidfd(number: RawFd) -> Result<File> {
+    if !filter::allows(filter::Call::CopyDescriptor) {
+        return Err(Errno::EPERM);
+    }
     // SAFETY: getpid touches no memory.
     let pid = unsafe { raw::syscall6(libc::SYS_getpid, [0; 6])? };
     // SAFETY: pidfd_open touches no memory.

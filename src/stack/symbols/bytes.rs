@@ -16,6 +16,7 @@ use gimli::{Error, LittleEndian, ReaderOffsetId};
 use rustc_hash::FxHashMap;
 
 use super::compressed::Inflating;
+use crate::sys::allocator;
 use crate::sys::procfs::File;
 
 /// Bytes that a page holds.
@@ -110,6 +111,9 @@ impl Source {
                 if let Some(page) = pages.get(&index) {
                     return Some((start, Rc::clone(page)));
                 }
+                if allocator::is_exhausted() {
+                    return None;
+                }
                 if pages.len() >= PAGES {
                     pages.clear();
                 }
@@ -126,7 +130,7 @@ impl Source {
                 while pages.len() as u64 <= index {
                     let next = pages.len() as u64;
                     let size = PAGE.min(self.length - next * PAGE);
-                    if !budget.take(size) {
+                    if allocator::is_exhausted() || !budget.take(size) {
                         return None;
                     }
                     pages.insert(next, Rc::new(stream.read(size as usize)));
