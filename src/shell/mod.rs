@@ -50,7 +50,7 @@ impl World {
             unwinder: Unwinder::default(),
             symbolizer: Symbolizer::default(),
             capture: Capture::with(manhole.config.capture),
-            own_tid: sys::process::tid(),
+            own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
         }
     }
 

@@ -115,6 +115,13 @@ pub fn proc_pid() -> Option<i32> {
     i32::try_from(status_number(c"/proc/self/status", "NSpid")?).ok()
 }
 
+/// The calling thread's id as `/proc` shows it: the end of the link `/proc/thread-self`, `PID/task/TID`.
+pub fn proc_tid() -> Option<i32> {
+    let mut buffer = [0; 64];
+    let link = super::link::read_link(c"/proc/thread-self", &mut buffer).ok()?;
+    std::str::from_utf8(link.rsplit(|&byte| byte == b'/').next()?).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +134,7 @@ mod tests {
         assert!(!is_secure());
         assert_eq!(ticks_per_second(), 100);
         assert_eq!(proc_pid(), Some(pid()));
+        assert_eq!(proc_tid(), Some(tid()));
         assert_eq!(seccomp_mode(), Some(0));
     }
 

@@ -34,7 +34,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// Threads captured in one step.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// Text written in one step.
 const PIECE: usize = 64 << 10;
 
@@ -45,6 +45,9 @@ struct Stacks {
     limit: Option<u32>,
     stage: Stage,
     began: Instant,
+    /// What was loaded when the capture began; what is unloaded meanwhile must not be named by what came instead.
+    generation: u64,
+    again: bool,
 }
 
 /// How far it has come.
@@ -64,6 +67,7 @@ struct Tally {
     truncated: usize,
     exited: usize,
     cut: usize,
+    unloaded: bool,
 }
 
 impl Stacks {
@@ -79,12 +83,15 @@ impl Stacks {
             limit: arguments.number("--limit", 1)?,
             stage: Stage::Listing,
             began: Instant::now(),
+            generation: 0,
+            again: false,
         })
     }
 
     fn list(&mut self, world: &mut World) -> Result<Stage, String> {
         self.began = Instant::now();
         world.look()?;
+        self.generation = world.modules.generation();
         let mut tids =
             procfs::thread_ids().map_err(|error| format!("cannot list /proc/self/task: {}", error.desc()))?;
         if let Some(which) = &self.which {
@@ -117,8 +124,17 @@ impl Job for Stacks {
                 if tids.len() > 0 {
                     return Step::More;
                 }
+                if let Err(error) = world.look() {
+                    return fail(out, &error);
+                }
+                let unloaded = world.modules.generation() != self.generation;
+                if unloaded && !self.again {
+                    self.again = true;
+                    self.stage = Stage::Listing;
+                    return Step::More;
+                }
                 let outcomes = std::mem::take(outcomes);
-                let tally = Tally::count(&outcomes, *cut);
+                let tally = Tally { unloaded, ..Tally::count(&outcomes, *cut) };
                 if self.style == Style::Named {
                     name(world, &outcomes);
                 }
@@ -241,6 +257,9 @@ impl Tally {
         }
         if self.cut > 0 {
             line.push_str(&format!("; {} more were not captured (option max_threads)", self.cut));
+        }
+        if self.unloaded {
+            line.push_str("; modules were unloaded meanwhile, twice: frames in what took their place may be misnamed");
         }
         line.push_str(&format!("; {:.1} ms\n", took.as_secs_f64() * 1e3));
         line

@@ -20,6 +20,7 @@ mod ptrace;
 pub mod regs_aarch64;
 pub mod regs_x86_64;
 mod restart;
+mod settle;
 pub mod signal;
 mod window;
 
@@ -32,10 +33,11 @@ use super::modules::Modules;
 use super::unwind::Unwinder;
 use super::{Call, Ending, Frame, Limits, Method, Outcome, Reason, ThreadStack};
 use crate::sys::memory::Live;
-use crate::sys::{Errno, signal as signals};
+use crate::sys::{Errno, process, signal as signals};
 use dumpable::Dumpable;
 use gaze::{Blocked, Gaze, Identity};
 use ptrace::{Copies, Failure, Patience, Snapshot, Tracer, Want};
+use settle::Settling;
 use window::{Copied, Pieces, Window};
 
 /// How often a blocked thread that moved under our eyes is looked at again.
@@ -58,6 +60,14 @@ pub struct Methods {
 impl Default for Methods {
     fn default() -> Self {
         Self { proc: true, ptrace: true, signal: true }
+    }
+}
+
+impl Methods {
+    /// Where `/proc` belongs to another pid namespace, its thread ids name other threads to ptrace and to
+    /// signals, or none.
+    fn untouching(self) -> Self {
+        Self { ptrace: false, signal: false, ..self }
     }
 }
 
@@ -109,7 +119,7 @@ impl Capture {
     ) {
         self.tracer.begin();
         let mut dump = Dump {
-            methods: self.methods,
+            methods: if process::proc_pid() == Some(process::pid()) { self.methods } else { self.methods.untouching() },
             tracer: &mut self.tracer,
             gaze: Gaze::new(),
             modules,
@@ -119,6 +129,7 @@ impl Capture {
             total: 0,
             dumpable: Dumpable::default(),
             patience: Patience::new(),
+            settling: Settling::new(),
             pieces: Pieces::default(),
             copies: Copies::default(),
             frames: Vec::new(),
@@ -148,6 +159,7 @@ struct Dump<'a> {
     total: usize,
     dumpable: Dumpable,
     patience: Patience,
+    settling: Settling,
     pieces: Pieces,
     copies: Copies,
     /// The frames of the thread that is being unwound.
@@ -214,7 +226,7 @@ impl Dump<'_> {
 
     /// Steps 2 to 5; `None` when the thread exited meanwhile.
     fn other(&mut self, tid: i32, identity: &Identity) -> Option<Found> {
-        let (doing, mut found) = self.look(tid)?;
+        let (doing, mut found) = self.settled_look(tid)?;
         if found.method.is_some() && !matches!(found.ending, Ending::Truncated(Reason::UnknownRegister { .. })) {
             return Some(found);
         }
@@ -245,7 +257,18 @@ impl Dump<'_> {
         Some(found)
     }
 
-    /// Step 2: what can be had without touching the thread.
+    /// Step 2, again when a thread that seemed to run was only leaving a call.
+    fn settled_look(&mut self, tid: i32) -> Option<(Doing, Found)> {
+        for _ in 0..LOOKS {
+            match self.look(tid)? {
+                (Doing::Running, _) if !self.settling.has_run(tid) => {}
+                settled => return Some(settled),
+            }
+        }
+        self.look(tid)
+    }
+
+    /// What can be had without touching the thread.
     fn look(&mut self, tid: i32) -> Option<(Doing, Found)> {
         let mut found = Found::nothing(Reason::KeptMoving);
         for _ in 0..LOOKS {
@@ -354,6 +377,9 @@ impl Dump<'_> {
             Ok((blocked, _)) if blocked & signal::MASK == 0 => {}
             Ok(_) => return Err(Some(Reason::SignalBlocked)),
             Err(errno) => return Err(Some(Reason::Refused(errno as i32))),
+        }
+        if !gaze.is_filtered_as_we_are(tid) {
+            return Err(Some(Reason::Refused(Errno::EPERM as i32)));
         }
         self.stopped(tid, Method::Signal, false).map_err(|failure| match failure {
             Failure::Gone => None,
