@@ -121,7 +121,7 @@ impl Text {
                     let _ = writeln!(out, "truncated: {}\n", Reason::Depth(limit));
                     return;
                 }
-                let _ = write!(out, "#{number:<2} ");
+                push_number(number, out);
                 out.extend_from_slice(line);
                 number += 1;
             }
@@ -130,6 +130,18 @@ impl Text {
             let _ = writeln!(out, "truncated: {reason}");
         }
         out.push(b'\n');
+    }
+}
+
+/// `#7  `, `#12 `, `#123 `: once for every frame of every thread, so not through a formatter.
+fn push_number(number: u32, out: &mut Vec<u8>) {
+    let digit = |value: u32| b'0' + (value % 10) as u8;
+    match number {
+        0..10 => out.extend_from_slice(&[b'#', digit(number), b' ', b' ']),
+        10..100 => out.extend_from_slice(&[b'#', digit(number / 10), digit(number), b' ']),
+        _ => {
+            let _ = write!(out, "#{number} ");
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{fail, threads};
 use crate::protocol::Status;
@@ -15,6 +15,7 @@ use crate::shell::parse::Arguments;
 use crate::shell::stack_text::{Style, Text};
 use crate::shell::{Command, Job, Step, World};
 use crate::stack::{Ending, Frame, Limits, Method, Outcome, ThreadStack};
+use crate::sys::memory::Live;
 use crate::sys::procfs;
 
 pub const COMMAND: Command = Command {
@@ -45,15 +46,14 @@ struct Stacks {
     limit: Option<u32>,
     stage: Stage,
     began: Instant,
-    /// What was loaded when the capture began; what is unloaded meanwhile must not be named by what came instead.
-    generation: u64,
+    /// Modules were unloaded during the first capture: this is the second.
     again: bool,
 }
 
 /// How far it has come.
 enum Stage {
     Listing,
-    Capturing { tids: std::vec::IntoIter<i32>, outcomes: Vec<Outcome>, frames: usize, cut: usize },
+    Capturing { tids: std::vec::IntoIter<i32>, outcomes: Vec<Outcome>, frames: usize, cut: usize, stopped: Duration },
     Writing { groups: std::vec::IntoIter<Vec<Outcome>>, text: Text, tally: Tally },
 }
 
@@ -68,6 +68,7 @@ struct Tally {
     exited: usize,
     cut: usize,
     unloaded: bool,
+    stopped: Duration,
 }
 
 impl Stacks {
@@ -83,7 +84,6 @@ impl Stacks {
             limit: arguments.number("--limit", 1)?,
             stage: Stage::Listing,
             began: Instant::now(),
-            generation: 0,
             again: false,
         })
     }
@@ -91,7 +91,6 @@ impl Stacks {
     fn list(&mut self, world: &mut World) -> Result<Stage, String> {
         self.began = Instant::now();
         world.look()?;
-        self.generation = world.modules.generation();
         let mut tids =
             procfs::thread_ids().map_err(|error| format!("cannot list /proc/self/task: {}", error.desc()))?;
         if let Some(which) = &self.which {
@@ -102,7 +101,13 @@ impl Stacks {
         }
         let cut = tids.len().saturating_sub(world.manhole.config.max_threads);
         tids.truncate(world.manhole.config.max_threads);
-        Ok(Stage::Capturing { outcomes: Vec::with_capacity(tids.len()), tids: tids.into_iter(), frames: 0, cut })
+        Ok(Stage::Capturing {
+            outcomes: Vec::with_capacity(tids.len()),
+            tids: tids.into_iter(),
+            frames: 0,
+            cut,
+            stopped: Duration::ZERO,
+        })
     }
 }
 
@@ -113,28 +118,27 @@ impl Job for Stacks {
                 Ok(stage) => self.stage = stage,
                 Err(error) => return fail(out, &error),
             },
-            Stage::Capturing { tids, outcomes, frames, cut } => {
+            Stage::Capturing { tids, outcomes, frames, cut, stopped } => {
                 let mut limits = world.manhole.config.limits;
                 limits.frames = self.limit.map_or(limits.frames, |limit| limit.min(limits.frames));
                 limits.total_frames = limits.total_frames.saturating_sub(*frames);
                 let batch: Vec<i32> = tids.by_ref().take(BATCH).collect();
                 let before = outcomes.len();
                 capture(world, &batch, &limits, outcomes);
+                *stopped = (*stopped).max(Duration::from_nanos(world.capture.statistics().max_stopped_ns));
                 *frames += outcomes.iter().skip(before).map(frames_of).sum::<usize>();
                 if tids.len() > 0 {
                     return Step::More;
                 }
-                if let Err(error) = world.look() {
-                    return fail(out, &error);
-                }
-                let unloaded = world.modules.generation() != self.generation;
+                // What was unloaded meanwhile must not be named by what came in its place.
+                let unloaded = !world.modules.still_stand(&Live);
                 if unloaded && !self.again {
                     self.again = true;
                     self.stage = Stage::Listing;
                     return Step::More;
                 }
                 let outcomes = std::mem::take(outcomes);
-                let tally = Tally { unloaded, ..Tally::count(&outcomes, *cut) };
+                let tally = Tally { unloaded, stopped: *stopped, ..Tally::count(&outcomes, *cut) };
                 if self.style == Style::Named {
                     name(world, &outcomes);
                 }
@@ -185,7 +189,7 @@ fn capture(world: &mut World, tids: &[i32], limits: &Limits, outcomes: &mut Vec<
 
 /// Names every distinct address of the dump, in one go.
 fn name(world: &mut World, outcomes: &[Outcome]) {
-    let mut addresses: Vec<u64> = outcomes
+    let addresses: FxHashSet<u64> = outcomes
         .iter()
         .flat_map(|outcome| match outcome {
             Outcome::Captured(stack) => stack.frames.as_slice(),
@@ -193,8 +197,8 @@ fn name(world: &mut World, outcomes: &[Outcome]) {
         })
         .map(Frame::lookup_address)
         .collect();
+    let mut addresses: Vec<u64> = addresses.into_iter().collect();
     addresses.sort_unstable();
-    addresses.dedup();
     world.symbolizer.resolve(&world.modules, &addresses);
 }
 
@@ -254,6 +258,9 @@ impl Tally {
             if count > 0 {
                 line.push_str(&format!(", {count} {word}"));
             }
+        }
+        if self.by_ptrace > 0 {
+            line.push_str(&format!("; none stopped for more than {:.1} us", self.stopped.as_secs_f64() * 1e6));
         }
         if self.cut > 0 {
             line.push_str(&format!("; {} more were not captured (option max_threads)", self.cut));

@@ -242,7 +242,7 @@ impl Survey {
 
 /// A digest of the page at `address`, where an object has its headers, and next to them its build ID: another
 /// build of the same file differs there. 1 µs, and for code that runs the page is there.
-fn first_page(memory: &impl Memory, address: u64) -> u64 {
+pub fn first_page(memory: &impl Memory, address: u64) -> u64 {
     let mut page = [0; 4096];
     let count = memory.read(address, &mut page);
     let mut hasher = FxHasher::default();
