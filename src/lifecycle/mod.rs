@@ -123,9 +123,10 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     }
     log::configure(config.verbose, &config.verbose_destination);
     let manhole = MANHOLE.get_or_init(|| Manhole { config, program: program_name() });
+    start_observer(manhole).map_err(InstallError::Thread)?;
+    // While it starts: neither is of use to it before the application's code runs.
     panics::install();
     fork::install();
-    start_observer(manhole).map_err(InstallError::Thread)?;
     if !futex::wait_until_changed(&STATE, STARTING, manhole.config.start_timeout) {
         log!("the manhole did not open within start_timeout; it will when it can");
     }

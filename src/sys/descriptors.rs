@@ -36,11 +36,14 @@ pub fn leave_application() -> Result<()> {
         let _ = unsafe { raw::syscall6(libc::SYS_chdir, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]) };
     }
     OWNER.store(super::process::tid(), Ordering::Relaxed);
-    for _ in 0..3 {
-        let path = c"/dev/null".as_ptr() as usize;
-        let arguments = [libc::AT_FDCWD as usize, path, (libc::O_RDWR | libc::O_CLOEXEC) as usize, 0, 0, 0];
-        // SAFETY: the path is a constant.
-        let _ = unsafe { raw::syscall6(libc::SYS_openat, arguments) };
+    let path = c"/dev/null".as_ptr() as usize;
+    let arguments = [libc::AT_FDCWD as usize, path, (libc::O_RDWR | libc::O_CLOEXEC) as usize, 0, 0, 0];
+    // SAFETY: the path is a constant.
+    if let Ok(first) = unsafe { raw::syscall6(libc::SYS_openat, arguments) } {
+        for _ in 1..3 {
+            // SAFETY: fcntl with F_DUPFD_CLOEXEC touches no memory.
+            let _ = unsafe { raw::syscall6(libc::SYS_fcntl, [first, libc::F_DUPFD_CLOEXEC as usize, 0, 0, 0, 0]) };
+        }
     }
     PLACEHOLDERS.store(true, Ordering::Relaxed);
     Ok(())

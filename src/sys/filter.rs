@@ -41,6 +41,11 @@ pub fn allows(call: Call) -> bool {
 
 /// Looks whether filters were added since the last look, and tries what they do.
 pub fn look() {
+    // No program starts in strict mode, which alone would kill for this question: 0.2 µs instead of 30.
+    if FILTERS.load(Ordering::Relaxed) == -1 && process::has_no_filter() {
+        FILTERS.store(0, Ordering::Relaxed);
+        return;
+    }
     let filters = process::seccomp_filters();
     let before = FILTERS.swap(filters, Ordering::Relaxed);
     if filters == before || filters == 0 {

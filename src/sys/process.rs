@@ -82,6 +82,13 @@ fn status_number(path: &CStr, name: &str) -> Option<i64> {
     std::str::from_utf8(first).ok()?.parse().ok()
 }
 
+/// Whether the calling thread, which has just started, lives under no seccomp filter (man 2 prctl).
+pub fn has_no_filter() -> bool {
+    // SAFETY: PR_GET_SECCOMP touches no memory.
+    let mode = unsafe { raw::syscall6(libc::SYS_prctl, [libc::PR_GET_SECCOMP as usize, 0, 0, 0, 0, 0]) };
+    mode == Ok(0)
+}
+
 /// The calling thread's seccomp mode: 0 none, 1 strict, 2 filter; `None` when the kernel does not say.
 /// `prctl(PR_GET_SECCOMP)` would kill a thread in strict mode, and a filter may forbid it.
 pub fn seccomp_mode() -> Option<u8> {
