@@ -22,7 +22,7 @@ fn constructor() {
 
 /// Run by the loader at `exit` and at the return of `main`, after the application's own handlers.
 extern "C" fn destructor() {
-    lifecycle::exit::remove_socket();
+    lifecycle::finish();
 }
 
 #[used]

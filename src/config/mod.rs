@@ -154,8 +154,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "start_timeout",
         expects: "seconds",
-        default: "0.5",
-        help: "How long the constructor waits at most for the socket to be open.",
+        default: "0",
+        help: "How long the constructor waits at most for the socket to be open; 0 lets main() begin at once, and the socket opens a millisecond later (python-manhole: 0.5).",
         apply: |config, value| set(&mut config.start_timeout, value.as_seconds()),
     },
     OptionSpec {
@@ -247,7 +247,7 @@ impl Default for Config {
             socket_path: None,
             reinstall_delay: Duration::from_millis(500),
             strict: true,
-            start_timeout: Duration::from_millis(500),
+            start_timeout: Duration::ZERO,
             only: Vec::new(),
             capture: Methods::default(),
             limits: Limits::default(),

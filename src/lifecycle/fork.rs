@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{ABSENT, Manhole, STATE, installed, start_observer};
+use super::{Manhole, installed, start_observer};
 use crate::log;
 use crate::stack::capture::{dumpable, signal};
 use crate::sys::{Errno, descriptors, fork};
@@ -48,7 +48,7 @@ extern "C" fn child() {
     signal::put_back_in_child();
     descriptors::forget_private();
     super::exit::forget_socket();
-    let had_one = STATE.swap(ABSENT, Ordering::Relaxed) != ABSENT;
+    let had_one = super::disown();
     let Some(manhole) = installed() else { return };
     if had_one && manhole.config.follows_forks() {
         FORKED.store(true, Ordering::Relaxed);

@@ -9,14 +9,15 @@ pub mod exit;
 pub mod fork;
 pub mod panics;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
 use crate::config::{Config, ConfigError, VARIABLE};
 use crate::inspect::process::ProcessFacts;
 use crate::log;
-use crate::sys::{Errno, futex, link, startup, thread};
+use crate::sys::{Errno, futex, link, process, startup, thread};
 
 /// The observer's stack: room for the unwinder and the demangler. Untouched pages cost nothing.
 pub const OBSERVER_STACK: usize = 2 << 20;
@@ -33,16 +34,20 @@ static MANHOLE: OnceCell<Manhole> = OnceCell::new();
 /// The environment's options, when `thread=False` leaves the start to the C API.
 static WAITING: OnceCell<Config> = OnceCell::new();
 
-/// How far the observer has come; a futex that an installing thread waits on.
-pub static STATE: AtomicU32 = AtomicU32::new(ABSENT);
+/// How far the observer of process [`STARTER`] has come; a futex for whoever waits for it.
+static STATE: AtomicU32 = AtomicU32::new(ABSENT);
 /// There is none.
-pub const ABSENT: u32 = 0;
-/// The thread was started.
-pub const STARTING: u32 = 1;
+const ABSENT: u32 = 0;
+/// The thread was started, and has not touched the socket's name yet.
+const STARTING: u32 = 1;
+/// It is making the name.
+const OPENING: u32 = 2;
 /// The socket is open.
-pub const LISTENING: u32 = 2;
-/// It could not be opened; the log says why.
-pub const FAILED: u32 = 3;
+const LISTENING: u32 = 3;
+/// There is no socket: it could not be opened, and the log says why; or the process ends.
+const ENDED: u32 = 4;
+/// The process that started the observer: children that run no hooks inherit, or share, this memory.
+static STARTER: AtomicI32 = AtomicI32::new(0);
 
 /// Why there will be no manhole.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ pub fn installed() -> Option<&'static Manhole> {
 /// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
 pub fn start_from_environment() {
     // A privileged start must not open doors because of its caller's environment.
-    if !startup::is_shared_object() || crate::sys::process::is_secure() {
+    if !startup::is_shared_object() || process::is_secure() {
         return;
     }
     let text = startup::variable(VARIABLE).unwrap_or_default();
@@ -112,7 +117,7 @@ pub fn install_with(text: &str) -> Result<(), InstallError> {
 
 /// Whether this process (not its parent) has an observer.
 fn is_alive() -> bool {
-    matches!(STATE.load(Ordering::Acquire), STARTING | LISTENING)
+    matches!(STATE.load(Ordering::Acquire), STARTING | OPENING | LISTENING)
 }
 
 fn install(mut config: Config) -> Result<(), InstallError> {
@@ -127,7 +132,8 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     // While it starts: neither is of use to it before the application's code runs.
     panics::install();
     fork::install();
-    if !futex::wait_until_changed(&STATE, STARTING, manhole.config.start_timeout) {
+    let patience = manhole.config.start_timeout;
+    if !patience.is_zero() && !wait_while_opening(patience) {
         log!("the manhole did not open within start_timeout; it will when it can");
     }
     Ok(())
@@ -143,10 +149,11 @@ fn program_name() -> String {
 }
 
 fn start_observer(manhole: &Manhole) -> Result<(), Errno> {
+    STARTER.store(process::pid(), Ordering::Relaxed);
     STATE.store(STARTING, Ordering::Release);
     let started = thread::spawn(observer, OBSERVER_STACK, manhole.config.sigmask);
     if started.is_err() {
-        STATE.store(FAILED, Ordering::Release);
+        STATE.store(ENDED, Ordering::Release);
     }
     started
 }
@@ -162,12 +169,48 @@ extern "C" fn observer(_: *mut std::ffi::c_void) -> *mut std::ffi::c_void {
         }
     }
     exit::remove_socket();
-    set_state(FAILED);
+    ended();
     std::ptr::null_mut()
 }
 
-/// Tells whoever waits for the start how far it came.
-pub fn set_state(state: u32) {
+fn set_state(state: u32) {
     STATE.store(state, Ordering::Release);
     futex::wake(&STATE);
+}
+
+/// In a forked child: the observer is the parent's. Whether there was one.
+fn disown() -> bool {
+    STATE.swap(ABSENT, Ordering::Relaxed) != ABSENT
+}
+
+/// The observer, before it makes the socket's name. False when the process ends already.
+pub fn begin_opening() -> bool {
+    STATE.compare_exchange(STARTING, OPENING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// The observer, when clients can connect.
+pub fn opened() {
+    set_state(LISTENING);
+}
+
+/// The observer, when it serves no more.
+pub fn ended() {
+    set_state(ENDED);
+}
+
+/// The process ends: an observer that has not begun makes no name any more, and what it made goes. So a
+/// program of a millisecond neither waits for its manhole nor leaves a name behind.
+pub fn finish() {
+    if STARTER.load(Ordering::Relaxed) != process::pid() {
+        return;
+    }
+    if STATE.compare_exchange(STARTING, ENDED, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        wait_while_opening(Duration::from_millis(100));
+        exit::remove_socket();
+    }
+}
+
+/// Waits until the socket is open or will not be; false when that took longer than `patience`.
+fn wait_while_opening(patience: Duration) -> bool {
+    [STARTING, OPENING].into_iter().all(|state| futex::wait_until_changed(&STATE, state, patience))
 }

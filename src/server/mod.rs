@@ -45,6 +45,10 @@ fn pause(time: Duration) {
     }
 }
 
+/// A program that ends within this time makes no socket: a shell script with the library preloaded runs
+/// thousands of those, and making and removing a name costs more than all the rest of our start.
+const SHORT_LIFE: Duration = Duration::from_millis(1);
+
 /// The observer's life, after `delay` for a forked child. Returns only when it cannot begin.
 pub fn run(manhole: &'static Manhole, delay: Duration) {
     thread::set_name(c"Manhole");
@@ -57,6 +61,12 @@ pub fn run(manhole: &'static Manhole, delay: Duration) {
         return;
     }
     filter::look();
+    if delay.is_zero() && manhole.config.start_timeout.is_zero() {
+        pause(SHORT_LIFE);
+    }
+    if !lifecycle::begin_opening() {
+        return;
+    }
     let listener = match Listener::open(manhole) {
         Ok(listener) => listener,
         Err(error) => {
@@ -65,7 +75,7 @@ pub fn run(manhole: &'static Manhole, delay: Duration) {
         }
     };
     log!("Manhole UDS path: {}", listener.path());
-    lifecycle::set_state(lifecycle::LISTENING);
+    lifecycle::opened();
     allocator::reserve();
     allocator::set_last_resort(give_up);
     Observer { listener, sessions: Vec::new(), world: World::new(manhole), clients: 0, resting: None }.serve();
@@ -78,7 +88,7 @@ fn give_up() -> ! {
     log!("out of memory: the manhole closes; the application runs on without it");
     exit::remove_socket();
     descriptors::close_private();
-    lifecycle::set_state(lifecycle::FAILED);
+    lifecycle::ended();
     loop {
         futex::wait(&AtomicU32::new(0), 0, None);
     }
