@@ -32,7 +32,7 @@ def need(program):
 class Host:
     """A running process, by default with the library and its socket open."""
 
-    def __init__(self, command, preload=True, ready=False):
+    def __init__(self, command, preload=True, ready=False, blocks=True):
         environment = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "MANHOLE", "DEBUGINFOD_URLS")}
         if preload:
             environment["LD_PRELOAD"] = LIBRARY
@@ -49,7 +49,8 @@ class Host:
                     raise Unavailable(f"{command[0]}: {line or self.said()}")
             if preload:
                 self.wait_for(lambda: os.path.exists(self.path), "its socket")
-            self.wait_for(self.is_blocked, "all its threads to block", patience=10)
+            if blocks:
+                self.wait_for(self.is_blocked, "all its threads to block", patience=10)
         except BaseException:
             self.end()
             raise

@@ -74,7 +74,8 @@ fn news(host: &Host) -> Vec<String> {
 
 /// Starts a fixture that stops itself. Its stop is the first news of it.
 fn stopped(launch: Launch) -> Host {
-    let host = launch.start();
+    // The socket must be there before it stops itself.
+    let host = launch.option("start_timeout=20").start();
     until("the process is stopped", || all_stopped(&host));
     assert_eq!(news(&host), ["stopped 19"]);
     host

@@ -155,7 +155,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         name: "start_timeout",
         expects: "seconds",
         default: "0",
-        help: "How long the constructor waits at most for the socket to be open; 0 lets main() begin at once, and the socket opens a millisecond later (python-manhole: 0.5).",
+        help: "How long the constructor waits at most for the socket to be open; 0 lets main() begin beside it (python-manhole: 0.5).",
         apply: |config, value| set(&mut config.start_timeout, value.as_seconds()),
     },
     OptionSpec {

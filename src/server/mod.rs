@@ -45,10 +45,6 @@ fn pause(time: Duration) {
     }
 }
 
-/// A program that ends within this time makes no socket: a shell script with the library preloaded runs
-/// thousands of those, and making and removing a name costs more than all the rest of our start.
-const SHORT_LIFE: Duration = Duration::from_millis(1);
-
 /// The observer's life, after `delay` for a forked child. Returns only when it cannot begin.
 pub fn run(manhole: &'static Manhole, delay: Duration) {
     thread::set_name(c"Manhole");
@@ -61,9 +57,6 @@ pub fn run(manhole: &'static Manhole, delay: Duration) {
         return;
     }
     filter::look();
-    if delay.is_zero() && manhole.config.start_timeout.is_zero() {
-        pause(SHORT_LIFE);
-    }
     if !lifecycle::begin_opening() {
         return;
     }
