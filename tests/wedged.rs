@@ -233,12 +233,13 @@ fn under_seccomp_installed_after_start() {
     }
 }
 
-/// SIGSTOP stops every thread of a process, ours too: nothing inside it can run. The client's connection waits in the
+/// SIGSTOP stops every thread of a process, ours too: only `manhole-cli` can lend ours a hand (tests/stopped.rs). Another client's connection waits in the
 /// listener's queue, and is answered as soon as the process goes on.
 #[test]
 fn stopped_by_sigstop_answers_when_continued() {
     use std::os::unix::net::UnixStream;
-    let mut host = Launch::fixture("stopped").start();
+    // It stops itself in its first call: the socket must be there before.
+    let mut host = Launch::fixture("stopped").option("start_timeout=20").start();
     let stat = || std::fs::read_to_string(format!("/proc/{}/stat", host.pid())).expect("stat");
     while !stat().contains(") T ") {
         std::thread::yield_now();

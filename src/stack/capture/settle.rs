@@ -58,7 +58,9 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 sender.send(nix::unistd::gettid().as_raw()).unwrap();
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {}
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
             });
             let tid = receiver.recv().unwrap();
             // A loaded machine may keep it waiting longer than one turn allows.
