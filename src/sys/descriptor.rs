@@ -2,7 +2,6 @@
 //!
 //! Context: the observer. A copy taken by `pidfd_getfd` is closed again at once; none is kept.
 
-use std::ffi::CStr;
 use std::os::fd::RawFd;
 
 use super::procfs::File;
@@ -20,14 +19,6 @@ pub fn copy_of(pid: i32, number: i32) -> Result<File> {
     // SAFETY: pidfd_getfd touches no memory.
     let copy = unsafe { raw::syscall6(libc::SYS_pidfd_getfd, arguments)? };
     Ok(File::from_raw(copy as RawFd))
-}
-
-/// The text of a symbolic link, as much as fits.
-pub fn read_link<'a>(directory: RawFd, path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
-    let arguments = [directory as usize, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0];
-    // SAFETY: `path` is NUL-terminated, and the kernel writes only into `buffer`.
-    let count = unsafe { raw::syscall6(libc::SYS_readlinkat, arguments)? };
-    Ok(buffer.get(..count).unwrap_or_default())
 }
 
 /// The inode number of an open file.

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::procfs::{File, Path};
-use super::{Errno, Result, filter, raw};
+use super::{Errno, Result, descriptor, process, raw};
 
 /// The thread that has a table of its own, 0 while there is none.
 static OWNER: AtomicI32 = AtomicI32::new(0);
@@ -105,20 +105,8 @@ pub fn borrow(number: RawFd) -> Result<File> {
             unsafe { raw::syscall6(libc::SYS_fcntl, [number as usize, libc::F_DUPFD_CLOEXEC as usize, 0, 0, 0, 0])? };
         return Ok(File::from_raw(copy as RawFd));
     }
-    by_pidfd(number).or_else(|error| if error == Errno::EBADF { Err(error) } else { by_path(number) })
-}
-
-fn by_pidfd(number: RawFd) -> Result<File> {
-    if !filter::allows(filter::Call::CopyDescriptor) {
-        return Err(Errno::EPERM);
-    }
-    // SAFETY: getpid touches no memory.
-    let pid = unsafe { raw::syscall6(libc::SYS_getpid, [0; 6])? };
-    // SAFETY: pidfd_open touches no memory.
-    let process = File::from_raw(unsafe { raw::syscall6(libc::SYS_pidfd_open, [pid, 0, 0, 0, 0, 0])? } as RawFd);
-    // SAFETY: pidfd_getfd touches no memory.
-    let copy = unsafe { raw::syscall6(libc::SYS_pidfd_getfd, [process.raw() as usize, number as usize, 0, 0, 0, 0])? };
-    Ok(File::from_raw(copy as RawFd))
+    descriptor::copy_of(process::pid(), number)
+        .or_else(|error| if error == Errno::EBADF { Err(error) } else { by_path(number) })
 }
 
 fn by_path(number: RawFd) -> Result<File> {

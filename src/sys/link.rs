@@ -3,12 +3,18 @@
 //! Context: any; no allocation, no lock.
 
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 
 use super::{Result, raw};
 
 /// The target of the link at the absolute path `path`, cut to the size of `buffer` as `readlinkat` does.
 pub fn read_link<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
-    let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0];
+    read_link_at(libc::AT_FDCWD, path, buffer)
+}
+
+/// The same for a path relative to an open folder.
+pub fn read_link_at<'a>(folder: RawFd, path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let arguments = [folder as usize, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0];
     // SAFETY: `path` is NUL-terminated, and the kernel writes at most `buffer.len()` bytes into `buffer`.
     let count = unsafe { raw::syscall6(libc::SYS_readlinkat, arguments)? };
     Ok(buffer.get(..count).unwrap_or_default())

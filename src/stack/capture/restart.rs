@@ -21,7 +21,8 @@ use std::fmt::Write;
 
 use super::super::Call;
 use super::native;
-use crate::sys::descriptor::{copy_of, inode, read_link, socket_option};
+use crate::sys::descriptor::{copy_of, inode, socket_option};
+use crate::sys::link::read_link_at;
 use crate::sys::procfs::{File, Path};
 use crate::sys::signal::own_pid;
 
@@ -135,7 +136,7 @@ fn is_read_restarted(tid: i32, descriptor: i32, folder: &File) -> bool {
         return false;
     }
     let mut buffer = [0; 64];
-    let Ok(target) = read_link(folder.raw(), path.as_c_str(), &mut buffer) else { return false };
+    let Ok(target) = read_link_at(folder.raw(), path.as_c_str(), &mut buffer) else { return false };
     const RESTARTED: [&[u8]; 5] =
         [b"pipe:[", b"anon_inode:inotify", b"anon_inode:[eventfd]", b"anon_inode:[timerfd]", b"anon_inode:[signalfd]"];
     RESTARTED.iter().any(|prefix| target.starts_with(prefix)) || is_patient_socket(descriptor, target)
