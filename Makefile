@@ -45,7 +45,7 @@ demo: build
 
 # The tests themselves are built quickly; what they look at is the library that `make install` installs.
 test: setup build fixtures
-	$(CARGO) test $(TESTS)
+	$(CARGO) test --no-fail-fast $(TESTS)
 
 bench: setup build fixtures
 	scripts/bench
