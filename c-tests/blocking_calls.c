@@ -4,7 +4,7 @@
  * process must not be felt by it: every return of a call is counted, those with EINTR by themselves.
  * On a line (or the end) of standard input it prints a table `NAME early=N eintr=N` and PASS when all are 0.
  */
-#include "sentinel.h"
+#include "janitor.h"
 #include <sched.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -183,21 +183,11 @@ static char state_of(int tid)
     return end ? end[2] : '?';
 }
 
-/* The child that waitid waits for. System V objects outlive their process, so it also removes them when
- * this process dies, however it dies. */
-static void janitor(pid_t parent)
+/* The child that waitid waits for removes these. */
+static void remove_objects(void)
 {
-    sigset_t term;
-    sigemptyset(&term);
-    sigaddset(&term, SIGTERM);
-    sigprocmask(SIG_BLOCK, &term, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() == parent)
-        while (sigwaitinfo(&term, 0) < 0)
-            continue;
     semctl(semaphores, 0, IPC_RMID);
     msgctl(queue, IPC_RMID, 0);
-    _exit(0);
 }
 
 int main(void)
@@ -220,7 +210,7 @@ int main(void)
     pid_t parent = getpid();
     child = fork();
     if (child == 0)
-        janitor(parent);
+        janitor(parent, remove_objects);
 
     for (int i = 0; i < CALLS; i++) {
         pthread_t thread;

@@ -4,7 +4,7 @@
  * standard input it prints `NAME runs=N min_us=N max_us=N eintr=N` a call, and PASS when no call was
  * interrupted or came back early. How late is too late is the driver's to judge: it has a control run.
  */
-#include "sentinel.h"
+#include "janitor.h"
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -91,19 +91,10 @@ static void *run(void *argument)
     return 0;
 }
 
-/* Removes the System V semaphore when this process dies, however it dies. */
-static void janitor(pid_t parent)
+/* What the janitor removes. */
+static void remove_objects(void)
 {
-    sigset_t term;
-    sigemptyset(&term);
-    sigaddset(&term, SIGTERM);
-    sigprocmask(SIG_BLOCK, &term, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() == parent)
-        while (sigwaitinfo(&term, 0) < 0)
-            continue;
     semctl(semaphores, 0, IPC_RMID);
-    _exit(0);
 }
 
 int main(void)
@@ -119,7 +110,7 @@ int main(void)
         finish("FAIL set-up");
     pid_t parent = getpid();
     if (fork() == 0)
-        janitor(parent);
+        janitor(parent, remove_objects);
     for (int i = 0; i < CALLS; i++) {
         pthread_t thread;
         if (pthread_create(&thread, 0, run, &calls[i]) != 0)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::threads::Reader;
 use crate::sys::link::read_link;
 use crate::sys::procfs::read_small;
-use crate::sys::{Result, process};
+use crate::sys::{Result, clock, process};
 
 /// What to call this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl ProcessFacts {
 
     /// How long the process has run, to a clock tick.
     pub fn uptime(&self) -> Option<Duration> {
-        Some(process::now(libc::CLOCK_BOOTTIME).ok()?.saturating_sub(self.started?))
+        Some(clock::now(libc::CLOCK_BOOTTIME).ok()?.saturating_sub(self.started?))
     }
 }
 

@@ -9,8 +9,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::stack::Call;
+use crate::stack::capture::parse_syscall;
 use crate::sys::procfs::{Path, read_small};
-use crate::sys::{Errno, Result, process};
+use crate::sys::{Errno, Result, clock, process};
 
 /// What `/proc` says about one thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub struct Reader {
 impl Reader {
     /// Learns how this process's `/proc` counts.
     pub fn new() -> Self {
-        Self { ticks: process::ticks_per_second(), same_namespace: process::proc_pid() == Some(process::pid()) }
+        Self { ticks: process::ticks_per_second(), same_namespace: process::proc_is_of_our_namespace() }
     }
 
     /// The facts of thread `tid`, `ENOENT` or `ESRCH` when it has exited.
@@ -69,9 +70,9 @@ impl Reader {
         let mut buffer = [0; 1024];
         let mut facts = parse_stat(read_file(tid, "stat", &mut buffer)?, self.ticks).ok_or(Errno::EBADMSG)?;
         if self.same_namespace {
-            facts.cpu = process::thread_cpu_time(tid).unwrap_or(facts.cpu);
+            facts.cpu = clock::thread_run_time(tid).map_or(facts.cpu, Duration::from_nanos);
         }
-        facts.call = read_file(tid, "syscall", &mut buffer).ok().and_then(parse_call);
+        facts.call = read_file(tid, "syscall", &mut buffer).ok().and_then(|text| Some(parse_syscall(text)?.0));
         Ok(facts)
     }
 
@@ -142,19 +143,6 @@ fn parse_stat(stat: &[u8], ticks: u64) -> Option<ThreadFacts> {
     })
 }
 
-/// Parses `/proc/PID/syscall`: `running`, or the number and, unless that is -1, six arguments, then
-/// the stack pointer and the program counter.
-fn parse_call(text: &[u8]) -> Option<Call> {
-    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
-    let mut call = Call { number: words.next()?.parse().ok()?, arguments: [0; 6] };
-    if call.number >= 0 {
-        for argument in &mut call.arguments {
-            *argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-        }
-    }
-    Some(call)
-}
-
 /// A word for a state letter of `/proc/PID/stat` (`task_state_array` in the kernel's fs/proc/array.c).
 pub fn state_word(state: u8) -> &'static str {
     match state {
@@ -212,15 +200,15 @@ mod tests {
             assert_eq!(parse_stat(stat, 100), None);
         }
         for call in [&b""[..], b"running\n", b"x", b"7 0x1 0x2\n", b"7 1 2 3 4 5 6 7 8\n", b"\xff"] {
-            assert_eq!(parse_call(call), None);
+            assert_eq!(parse_syscall(call), None);
         }
     }
 
     #[test]
     fn calls_are_parsed() {
-        let call = parse_call(b"232 0x5 0x7f00 0x2790 0x64 0x0 0xffffffffffffffff 0x7ffe 0x7f52\n").unwrap();
+        let call = parse_syscall(b"232 0x5 0x7f00 0x2790 0x64 0x0 0xffffffffffffffff 0x7ffe 0x7f52\n").unwrap().0;
         assert_eq!(call, Call { number: 232, arguments: [5, 0x7f00, 0x2790, 0x64, 0, u64::MAX] });
-        assert_eq!(parse_call(b"-1 0x7ffe 0x7f52\n").unwrap().number, -1);
+        assert_eq!(parse_syscall(b"-1 0x7ffe 0x7f52\n").unwrap().0.number, -1);
     }
 
     #[test]
@@ -242,7 +230,7 @@ mod tests {
         assert_eq!(facts.name, b"a) R (b");
         assert_eq!(facts.tid, tid);
         assert!(facts.cpu > Duration::ZERO && facts.cpu < Duration::from_secs(5));
-        assert!(facts.started <= process::now(libc::CLOCK_BOOTTIME).unwrap());
+        assert!(facts.started <= clock::now(libc::CLOCK_BOOTTIME).unwrap());
         assert_eq!((policy_word(facts.policy), facts.priority), ("other", 0));
         assert!(reader.switches(tid).unwrap().voluntary > 0);
         drop(stop);

@@ -21,16 +21,6 @@ pub fn copy_of(pid: i32, number: i32) -> Result<File> {
     Ok(File::from_raw(copy as RawFd))
 }
 
-/// The inode number of an open file.
-pub fn inode(file: &File) -> Result<u64> {
-    let mut status = std::mem::MaybeUninit::<libc::stat>::zeroed();
-    let arguments = [file.raw() as usize, status.as_mut_ptr() as usize, 0, 0, 0, 0];
-    // SAFETY: the kernel writes one `struct stat`.
-    unsafe { raw::syscall6(libc::SYS_fstat, arguments)? };
-    // SAFETY: zeroed, then filled in by the kernel; any bytes make a `stat`.
-    Ok(unsafe { status.assume_init() }.st_ino)
-}
-
 /// A socket option of at most two words, such as an int or a `timeval`; unwritten words are 0.
 pub fn socket_option(socket: &File, name: i32) -> Result<[u64; 2]> {
     let mut value = [0u64; 2];

@@ -75,11 +75,6 @@ impl Lock {
         }
     }
 
-    /// Takes the lock if it is free.
-    pub fn try_acquire(&self) -> bool {
-        self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
     /// Gives the lock back. Also resets it in a forked child, where only the forking thread lives on.
     pub fn release(&self) {
         if self.state.swap(0, Ordering::Release) == 2 {

@@ -4,9 +4,8 @@
 //! lock; only [`auxiliary`] goes through libc, and that reads memory which the loader never changes.
 
 use std::ffi::CStr;
-use std::time::Duration;
 
-use super::{Errno, Result, procfs, raw};
+use super::{procfs, raw};
 
 /// The value of entry `kind` (`AT_*`) of the auxiliary vector, 0 when there is none (man 3 getauxval).
 pub fn auxiliary(kind: libc::c_ulong) -> u64 {
@@ -45,23 +44,6 @@ pub fn effective_uid() -> u32 {
 fn id(number: libc::c_long) -> i32 {
     // SAFETY: the get*id calls touch no memory and never fail.
     unsafe { raw::syscall6(number, [0; 6]) }.unwrap_or_default() as i32
-}
-
-/// What clock `clock` (`CLOCK_*`) shows now.
-pub fn now(clock: i32) -> Result<Duration> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let arguments = [clock as usize, &raw mut time as usize, 0, 0, 0, 0];
-    // SAFETY: the kernel writes one timespec, into `time`.
-    unsafe { raw::syscall6(libc::SYS_clock_gettime, arguments)? };
-    let seconds = u64::try_from(time.tv_sec).map_err(|_| Errno::EINVAL)?;
-    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()))
-}
-
-/// The CPU time that thread `tid` of this process has used, exact to the nanosecond. `tid` is the one
-/// of the process's own namespace: see [`proc_pid`].
-pub fn thread_cpu_time(tid: i32) -> Result<Duration> {
-    // CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED (include/linux/posix-timers.h).
-    now((!tid << 3) | 6)
 }
 
 /// Room enough for `/proc/PID/status`, which has some 1,500 bytes.
@@ -122,6 +104,11 @@ pub fn proc_pid() -> Option<i32> {
     i32::try_from(status_number(c"/proc/self/status", "NSpid")?).ok()
 }
 
+/// Whether the thread ids of `/proc` are those of system calls.
+pub fn proc_is_of_our_namespace() -> bool {
+    proc_pid() == Some(pid())
+}
+
 /// The calling thread's id as `/proc` shows it: the end of the link `/proc/thread-self`, `PID/task/TID`.
 pub fn proc_tid() -> Option<i32> {
     let mut buffer = [0; 64];
@@ -143,14 +130,6 @@ mod tests {
         assert_eq!(proc_pid(), Some(pid()));
         assert_eq!(proc_tid(), Some(tid()));
         assert_eq!(seccomp_mode(), Some(0));
-    }
-
-    #[test]
-    fn clocks_advance() {
-        let (before, cpu) = (now(libc::CLOCK_MONOTONIC).unwrap(), thread_cpu_time(tid()).unwrap());
-        while thread_cpu_time(tid()).unwrap() < cpu + Duration::from_millis(2) {}
-        assert!(now(libc::CLOCK_MONOTONIC).unwrap() >= before + Duration::from_millis(2));
-        assert_eq!(thread_cpu_time(1 << 28), Err(Errno::EINVAL));
     }
 
     #[test]

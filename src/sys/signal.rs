@@ -3,7 +3,7 @@
 //! Context: any, signal handlers included. Raw calls: a disposition that goes through libc comes
 //! back with libc's restorer and may be seen by an interposer; ours must be put back to the bit.
 
-use super::{Result, raw};
+use super::{Result, process, raw};
 
 /// The kernel's `struct sigaction` (the same on x86-64 and arm64), which is not libc's.
 #[repr(C)]
@@ -92,21 +92,9 @@ impl Information {
     }
 }
 
-/// The calling process's id.
-pub fn own_pid() -> i32 {
-    // SAFETY: getpid touches no memory.
-    unsafe { raw::syscall6(libc::SYS_getpid, [0; 6]) }.unwrap_or(0) as i32
-}
-
-/// The calling thread's id.
-pub fn own_tid() -> i32 {
-    // SAFETY: gettid touches no memory.
-    unsafe { raw::syscall6(libc::SYS_gettid, [0; 6]) }.unwrap_or(0) as i32
-}
-
 /// Queues `signal` to one thread of this process, with a value.
 pub fn queue(tid: i32, signal: i32, value: u64) -> Result<()> {
-    let pid = own_pid();
+    let pid = process::pid();
     // SAFETY: getuid touches no memory.
     let uid = unsafe { raw::syscall6(libc::SYS_getuid, [0; 6]) }.unwrap_or(0) as u32;
     let information =

@@ -64,9 +64,9 @@ pub fn build(name: &str, compiler: Compiler, flags: &[&str]) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     (compiler, flags).hash(&mut hasher);
     let output = output_directory().join(format!("{name}-{:08x}", hasher.finish() as u32));
-    let header = root().join("c-tests/sentinel.h");
+    let headers = ["sentinel.h", "janitor.h"].map(|name| root().join("c-tests").join(name));
     let modified = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
-    if modified(&output) > modified(&source).max(modified(&header)) {
+    if modified(&output) > headers.iter().map(|it| modified(it)).fold(modified(&source), Option::max) {
         return output;
     }
 

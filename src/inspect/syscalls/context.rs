@@ -8,7 +8,7 @@ use crate::inspect::sockets::Sockets;
 use crate::sys::link::read_link;
 use crate::sys::memory::{Live, Memory};
 use crate::sys::procfs::Path;
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, clock as clocks};
 
 /// What decoding asks about the process whose call it decodes.
 pub trait Context {
@@ -60,6 +60,6 @@ impl Context for ThreadContext<'_> {
         if clock < 0 || clock == libc::CLOCK_THREAD_CPUTIME_ID {
             return None;
         }
-        process::now(clock).ok()
+        clocks::now(clock).ok()
     }
 }

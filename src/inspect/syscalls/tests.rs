@@ -285,7 +285,7 @@ fn real_threads_in_real_calls() {
     let (short, full) = blocked(libc::SYS_nanosleep, [hour, 0, 0, 0, 0, 0]);
     assert_eq!((short, full.as_str()), (format!("nanosleep({hour:#x})"), "nanosleep(3600 s)"));
 
-    let now = process::now(libc::CLOCK_MONOTONIC).unwrap();
+    let now = crate::sys::clock::now(libc::CLOCK_MONOTONIC).unwrap();
     let later = leak([now.as_secs() + 3600, 0]);
     let sleep = [libc::CLOCK_MONOTONIC as u64, libc::TIMER_ABSTIME as u64, later, 0, 0, 0];
     let (_, full) = blocked(libc::SYS_clock_nanosleep, sleep);

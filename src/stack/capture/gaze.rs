@@ -85,9 +85,9 @@ fn path(tid: i32, file: &str) -> Path<48> {
 
 impl Gaze {
     /// Opens the folder and finds out what tells that a thread ran.
-    pub fn new() -> Result<Self> {
+    pub fn new(same_namespace: bool) -> Result<Self> {
         let folder = File::open_at(libc::AT_FDCWD, c"/proc/self/task", libc::O_DIRECTORY)?;
-        let counter = Counter::choose();
+        let counter = Counter::choose(same_namespace);
         Ok(Self { folder, counter })
     }
 
@@ -124,8 +124,8 @@ impl Gaze {
     pub fn signals(&self, tid: i32) -> Result<(u64, u64)> {
         let mut buffer = [0; 4096];
         let text = read_small(self.folder.raw(), path(tid, "status").as_c_str(), &mut buffer)?;
-        let field = |name| status_field(text, name).and_then(hexadecimal).ok_or(Errno::EIO);
-        Ok((field(b"SigBlk:")?, field(b"SigPnd:")?))
+        let field = |name| process::status_field(text, name).and_then(hexadecimal).ok_or(Errno::EIO);
+        Ok((field("SigBlk")?, field("SigPnd")?))
     }
 
     /// Whether the thread lives under the seccomp filters that we live under: a handler in it makes the
@@ -134,8 +134,8 @@ impl Gaze {
         let filters = |folder, path: &CStr| {
             let mut buffer = [0; 4096];
             let text = read_small(folder, path, &mut buffer).ok()?;
-            let field = |name| status_field(text, name).map(<[u8]>::to_vec);
-            Some((field(b"Seccomp:"), field(b"Seccomp_filters:")))
+            let field = |name| process::status_field(text, name).map(<[u8]>::to_vec);
+            Some((field("Seccomp"), field("Seccomp_filters")))
         };
         let ours = filters(libc::AT_FDCWD, c"/proc/thread-self/status");
         ours.is_some() && filters(self.folder.raw(), path(tid, "status").as_c_str()) == ours
@@ -168,8 +168,8 @@ fn ran(tid: i32, schedstat: Option<&File>) -> Result<u64> {
 
 impl Counter {
     /// The CPU clock, if it can be seen to advance within microseconds on the calling thread.
-    fn choose() -> Self {
-        let tid = crate::sys::signal::own_tid();
+    fn choose(same_namespace: bool) -> Self {
+        let tid = process::tid();
         let fine = || {
             let before = clock::thread_run_time(tid).ok()?;
             let start = clock::monotonic();
@@ -185,7 +185,7 @@ impl Counter {
             }
         };
         // The clock is named by the thread id of our own pid namespace, which must be that of `/proc`.
-        if process::proc_pid() == Some(process::pid()) && fine().is_some() {
+        if same_namespace && fine().is_some() {
             return Self::RunTime;
         }
         let mut buffer = [0; 128];
@@ -214,27 +214,26 @@ fn identity(text: &[u8]) -> Option<Identity> {
 }
 
 /// `NR ARG0 … ARG5 SP PC`, or `-1 SP PC`; `None` for `running` (Documentation/filesystems/proc.rst).
-fn parse(text: &[u8]) -> Option<(Call, u64, u64)> {
+pub fn parse(text: &[u8]) -> Option<(Call, u64, u64)> {
     let mut fields = text.trim_ascii().split(|&byte| byte == b' ');
     let number = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let mut call = Call { number, arguments: [0; 6] };
     if number >= 0 {
         for argument in &mut call.arguments {
-            *argument = hexadecimal(fields.next()?)?;
+            *argument = register(fields.next()?)?;
         }
     }
-    Some((call, hexadecimal(fields.next()?)?, hexadecimal(fields.next()?)?))
+    Some((call, register(fields.next()?)?, register(fields.next()?)?))
 }
 
+/// A register, which the file prints with `0x`.
+fn register(field: &[u8]) -> Option<u64> {
+    hexadecimal(field.strip_prefix(b"0x")?)
+}
+
+/// Digits alone, as the masks of `status` are.
 fn hexadecimal(field: &[u8]) -> Option<u64> {
-    let digits = field.strip_prefix(b"0x").unwrap_or(field);
-    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-}
-
-/// The value of a line `NAME:\tVALUE` of a `status` file.
-pub fn status_field<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let line = text.split(|&byte| byte == b'\n').find(|line| line.starts_with(name))?;
-    Some(line.get(name.len()..)?.trim_ascii())
+    u64::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok()
 }
 
 #[cfg(test)]
@@ -271,7 +270,7 @@ mod tests {
             scope.spawn(|| {
                 let pattern = [const { AtomicU64::new(0) }; 512];
                 address.store(pattern.as_ptr() as u64, Ordering::Release);
-                tid.store(crate::sys::signal::own_tid(), Ordering::Release);
+                tid.store(process::tid(), Ordering::Release);
                 let mut generation = 0;
                 while !stop.load(Ordering::Relaxed) {
                     crate::sys::futex::wait(&WORD, 0, None);
@@ -293,7 +292,7 @@ mod tests {
             while tid.load(Ordering::Acquire) == 0 {
                 std::thread::yield_now();
             }
-            let gaze = Gaze { counter, ..Gaze::new().unwrap() };
+            let gaze = Gaze { counter, ..Gaze::new(true).unwrap() };
             let end = Instant::now() + Duration::from_secs(2);
             let mut pause = 7u32;
             while Instant::now() < end {

@@ -33,8 +33,9 @@ use super::modules::Modules;
 use super::unwind::Unwinder;
 use super::{Call, Ending, Frame, Limits, Method, Outcome, Reason, ThreadStack};
 use crate::sys::memory::Live;
-use crate::sys::{Errno, process, signal as signals};
+use crate::sys::{Errno, process};
 use dumpable::Dumpable;
+pub use gaze::parse as parse_syscall;
 use gaze::{Blocked, Gaze, Identity};
 use ptrace::{Copies, Failure, Patience, Snapshot, Tracer, Want};
 use settle::Settling;
@@ -118,14 +119,15 @@ impl Capture {
         each: &mut dyn FnMut(Outcome),
     ) {
         self.tracer.begin();
+        let same_namespace = process::proc_is_of_our_namespace();
         let mut dump = Dump {
-            methods: if process::proc_pid() == Some(process::pid()) { self.methods } else { self.methods.untouching() },
+            methods: if same_namespace { self.methods } else { self.methods.untouching() },
             tracer: &mut self.tracer,
-            gaze: Gaze::new(),
+            gaze: Gaze::new(same_namespace),
             modules,
             unwinder,
             limits,
-            own: signals::own_tid(),
+            own: process::tid(),
             total: 0,
             dumpable: Dumpable::default(),
             patience: Patience::new(),

@@ -14,7 +14,6 @@ use super::dumpable::Dumpable;
 use super::helper::{self, Answer, Ended, Exchange, Request};
 use super::{Call, native};
 use crate::sys::procfs::read_small;
-use crate::sys::signal::own_pid;
 use crate::sys::{Errno, clock, filter, raw, sibling};
 
 /// Bytes of the helper's own stack.
@@ -225,7 +224,7 @@ impl Tracer {
     /// At the beginning of a dump: nothing measured yet, and nothing of a process that forked us.
     pub fn begin(&mut self) {
         (self.max_stopped, self.repeated) = (0, 0);
-        let own = own_pid();
+        let own = crate::sys::process::pid();
         if std::mem::replace(&mut self.owner, own) != own {
             // Another process's child, on a stack of its own: not ours to end, to free or to wait for.
             std::mem::forget(self.helper.take());

@@ -21,10 +21,10 @@ use std::fmt::Write;
 
 use super::super::Call;
 use super::native;
-use crate::sys::descriptor::{copy_of, inode, socket_option};
+use crate::sys::descriptor::{copy_of, socket_option};
 use crate::sys::link::read_link_at;
 use crate::sys::procfs::{File, Path};
-use crate::sys::signal::own_pid;
+use crate::sys::stat;
 
 /// When a call survives a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +147,9 @@ fn is_read_restarted(tid: i32, descriptor: i32, folder: &File) -> bool {
 fn is_patient_socket(descriptor: i32, target: &[u8]) -> bool {
     let name = target.strip_prefix(b"socket:[").and_then(|rest| rest.strip_suffix(b"]"));
     let number = name.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
-    let Ok(socket) = copy_of(own_pid(), descriptor) else { return false };
+    let Ok(socket) = copy_of(crate::sys::process::pid(), descriptor) else { return false };
     // The descriptor table of the main thread: a thread may have one of its own.
-    if number.is_none() || inode(&socket).ok() != number {
+    if number.is_none() || stat::of(&socket).ok().map(|status| status.inode) != number {
         return false;
     }
     let option = |name| socket_option(&socket, name);

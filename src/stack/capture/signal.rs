@@ -141,7 +141,7 @@ impl State {
 
     /// In a forked child: no signal is on its way to it, and no thread of it is copying.
     fn discard_of_parent(&self) {
-        let own = signal::own_pid();
+        let own = crate::sys::process::pid();
         if self.owner.swap(own, Ordering::Relaxed) != own {
             self.stage.store(CLOSED, Ordering::Relaxed);
             self.forget_lost(&|_| false);
@@ -285,7 +285,7 @@ fn uninstall() {
 /// In a forked child: the disposition is a copy of the parent's, and nobody is left to put it back.
 pub fn put_back_in_child() {
     let parents = STATE.owner.load(Ordering::Relaxed);
-    if parents == 0 || parents == signal::own_pid() {
+    if parents == 0 || parents == crate::sys::process::pid() {
         return;
     }
     STATE.discard_of_parent();
@@ -309,7 +309,7 @@ fn put_back(old: &Disposition) {
 /// The handler of our signal, and of the application's while ours is installed.
 extern "C" fn handler(number: libc::c_int, information: *mut Information, context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo.
-    let value = unsafe { &*information }.queued_by(signal::own_pid());
+    let value = unsafe { &*information }.queued_by(crate::sys::process::pid());
     let Some(value) = value.filter(|value| value >> 32 == MARK) else {
         return pass_on(number, information, context);
     };

@@ -244,12 +244,12 @@ fn start(case: &Case) -> Waiter {
     let (returned, tid) = (Arc::new(AtomicI64::new(NOT_YET)), Arc::new(AtomicI32::new(0)));
     let (out, own, call) = (returned.clone(), tid.clone(), case.2);
     std::thread::spawn(move || {
-        own.store(signals::own_tid(), Ordering::Release);
+        own.store(crate::sys::process::tid(), Ordering::Release);
         let result = call();
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
         out.store(if result < 0 { -i64::from(errno) } else { result }, Ordering::Release);
     });
-    let gaze = Gaze::new().unwrap();
+    let gaze = Gaze::new(true).unwrap();
     // Blocked in the same place at twenty looks, 1 ms apart.
     let (mut same, mut last) = (0, 0);
     while same < 20 {
@@ -334,7 +334,7 @@ fn no_dump_delays_a_timeout() {
                 let (stop, tid) = (stop.clone(), Arc::new(AtomicI32::new(0)));
                 let (own, rounds) = (tid.clone(), Arc::new(AtomicU32::new(0)));
                 let thread = std::thread::spawn(move || {
-                    own.store(signals::own_tid(), Ordering::Release);
+                    own.store(crate::sys::process::tid(), Ordering::Release);
                     let mut late = 0;
                     while !stop.load(Ordering::Relaxed) {
                         let start = Instant::now();
@@ -387,7 +387,7 @@ fn a_signal_still_ends_a_call_that_a_dump_repeats() {
         set(libc::SIGUSR1);
         let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
         let fd = unsafe { libc::epoll_create1(0) };
-        own.store(signals::own_tid(), Ordering::Release);
+        own.store(crate::sys::process::tid(), Ordering::Release);
         loop {
             let mut event = unsafe { std::mem::zeroed() };
             // The signal is let in during this call only.

@@ -86,7 +86,7 @@ impl Busy {
         std::thread::Builder::new()
             .name("busy".into())
             .spawn(move || {
-                out.store(signals::own_tid(), Ordering::Release);
+                out.store(crate::sys::process::tid(), Ordering::Release);
                 turn_in_circles(&flag);
             })
             .unwrap();
@@ -123,7 +123,7 @@ fn turn_in_circles(stop: &AtomicBool) {
 #[test]
 fn the_calling_thread_sees_itself() {
     let _turn = take_turn();
-    let stack = Camera::new().stack(Methods::default(), signals::own_tid());
+    let stack = Camera::new().stack(Methods::default(), crate::sys::process::tid());
     assert_eq!((stack.method, stack.ending), (Some(Method::Own), Ending::FirstFrame), "{stack:x?}");
 }
 
@@ -205,7 +205,7 @@ fn a_thousand_blocked_threads() {
     let mut camera = Camera::new();
     for round in 0..5 {
         for methods in [Methods::default(), PTRACE] {
-            let own = signals::own_tid();
+            let own = crate::sys::process::tid();
             let ran = || crate::sys::clock::thread_run_time(own).unwrap();
             let (start, before) = (std::time::Instant::now(), ran());
             let outcomes = camera.dump(methods, &tids);

@@ -30,7 +30,7 @@ fn dumpable() -> i32 {
 fn blocked() -> i32 {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        sender.send(signals::own_tid()).unwrap();
+        sender.send(crate::sys::process::tid()).unwrap();
         loop {
             std::thread::park();
         }
@@ -217,7 +217,7 @@ fn child_with_a_handler() {
             let mut sent = 0;
             while !done.load(Ordering::Relaxed) {
                 // To this very thread, one at a time, so that none is merged with another.
-                crate::sys::signal::queue(signals::own_tid(), libc::SIGURG, 77).unwrap();
+                crate::sys::signal::queue(crate::sys::process::tid(), libc::SIGURG, 77).unwrap();
                 sent += 1;
             }
             sent
@@ -249,7 +249,7 @@ fn child_with_a_late_signal() {
         let end = SetOnDrop(&let_in);
         scope.spawn(|| {
             crate::sys::signal::block_all();
-            tid.store(signals::own_tid(), Ordering::Release);
+            tid.store(crate::sys::process::tid(), Ordering::Release);
             while !let_in.load(Ordering::Acquire) {
                 std::hint::spin_loop();
             }
@@ -265,7 +265,7 @@ fn child_with_a_late_signal() {
         // Past that check, as if the thread had blocked it a moment later.
         let want = Want { stack: 4096, extra: None, repeat: false };
         let (mut copies, mut patience) = (Copies::default(), Patience::new());
-        let gaze = Gaze::new().unwrap();
+        let gaze = Gaze::new(true).unwrap();
         let is_pending = |tid| gaze.signals(tid).unwrap().1 & signal::MASK != 0;
         let result = signal::snapshot(tid, want, &mut copies, &mut patience, &is_pending);
         assert_eq!(result.err(), Some(Failure::NoAnswer));

@@ -65,7 +65,7 @@ fn start(depth: u32, then: Then) -> i32 {
     std::thread::Builder::new()
         .stack_size(4 << 20)
         .spawn(move || {
-            out.store(signals::own_tid(), Ordering::Release);
+            out.store(crate::sys::process::tid(), Ordering::Release);
             down(depth, then)
         })
         .unwrap();
