@@ -7,6 +7,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// The compilers that a fixture may be built with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,10 @@ pub fn fixture(name: &str) -> PathBuf {
 /// The result's name holds a hash of compiler and flags; it is made anew when a source in `c-tests` is younger.
 /// Tests run at once: each compiles to a name of its own and renames, so none runs a half-written file.
 pub fn build(name: &str, compiler: Compiler, flags: &[&str]) -> PathBuf {
+    // One at a time: a second build of the same fixture would replace the file of a host that already runs,
+    // and gdb would find no names for it.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let source = source(name);
     let mut hasher = DefaultHasher::new();
     (compiler, flags).hash(&mut hasher);
