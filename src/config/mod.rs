@@ -30,6 +30,15 @@ pub enum Destination {
     Path(String),
 }
 
+/// What a client that is a person meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handler {
+    /// Banner, stacks, prompt.
+    Repl,
+    /// Nothing but the answers: a command a line.
+    Exec,
+}
+
 /// All options, with their meaning resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -39,14 +48,24 @@ pub struct Config {
     pub verbose_destination: Destination,
     /// See [`OPTIONS`].
     pub patch_fork: bool,
+    /// The signal that opens the socket.
+    pub activate_on: Option<i32>,
     /// See [`OPTIONS`].
     pub thread: bool,
+    /// The signal that serves one client in its handler.
+    pub oneshot_on: Option<i32>,
     /// Signals that our threads block, as a bit mask (bit n - 1 for signal n).
     pub sigmask: u64,
     /// The template of the socket's path, `None` for `/tmp/manhole-{pid}`.
     pub socket_path: Option<String>,
     /// See [`OPTIONS`].
     pub reinstall_delay: Duration,
+    /// See [`OPTIONS`].
+    pub daemon_connection: bool,
+    /// See [`OPTIONS`].
+    pub redirect_stderr: bool,
+    /// See [`OPTIONS`].
+    pub connection_handler: Handler,
     /// See [`OPTIONS`].
     pub strict: bool,
     /// See [`OPTIONS`].
@@ -110,6 +129,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         apply: |config, value| set(&mut config.patch_fork, value.as_bool()),
     },
     OptionSpec {
+        name: "activate_on",
+        expects: "a signal that can be caught, or None",
+        default: "None",
+        help: "Open the socket only when this signal comes (USR1, SIGUSR1, 10, RTMIN+3). It disables patch_fork; children keep the signal.",
+        apply: |config, value| set(&mut config.activate_on, signals::catchable(value)),
+    },
+    OptionSpec {
+        name: "oneshot_on",
+        expects: "a signal that can be caught, or None",
+        default: "None",
+        help: "No threads at all: the handler of this signal serves one client on the interrupted thread, which stands still meanwhile. It disables patch_fork; children keep the signal.",
+        apply: |config, value| set(&mut config.oneshot_on, signals::catchable(value)),
+    },
+    OptionSpec {
         name: "thread",
         expects: "True or False",
         default: "True",
@@ -143,6 +176,34 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "0.5",
         help: "How long a forked child waits before it opens its socket: one that execs meanwhile never does.",
         apply: |config, value| set(&mut config.reinstall_delay, value.as_seconds()),
+    },
+    OptionSpec {
+        name: "daemon_connection",
+        expects: "True or False",
+        default: "False",
+        help: "Connections die when the process exits; False lets connected clients finish first.",
+        apply: |config, value| set(&mut config.daemon_connection, value.as_bool()),
+    },
+    OptionSpec {
+        name: "redirect_stderr",
+        expects: "True or False",
+        default: "True",
+        help: "Show the operator also what the application writes on descriptor 2 during a session.",
+        apply: |config, value| set(&mut config.redirect_stderr, value.as_bool()),
+    },
+    OptionSpec {
+        name: "connection_handler",
+        expects: "repl or exec",
+        default: "repl",
+        help: "What nc meets: repl is banner, stacks and prompt; exec only runs a command a line.",
+        apply: |config, value| {
+            config.connection_handler = match value.as_text()?.as_str() {
+                "repl" => Handler::Repl,
+                "exec" => Handler::Exec,
+                _ => return None,
+            };
+            Some(())
+        },
     },
     OptionSpec {
         name: "strict",
@@ -242,10 +303,15 @@ impl Default for Config {
             verbose: true,
             verbose_destination: Destination::Descriptor(2),
             patch_fork: true,
+            activate_on: None,
             thread: true,
+            oneshot_on: None,
             sigmask: u64::MAX,
             socket_path: None,
             reinstall_delay: Duration::from_millis(500),
+            daemon_connection: false,
+            redirect_stderr: true,
+            connection_handler: Handler::Repl,
             strict: true,
             start_timeout: Duration::ZERO,
             only: Vec::new(),
@@ -286,6 +352,11 @@ impl Config {
             })?;
             config.given.push((spec.name, pair.spelling));
         }
+        if config.activate_on.is_some() && config.activate_on == config.oneshot_on {
+            return Err(ConfigError(
+                "ConfigurationConflict: activate_on and oneshot_on name the same signal; give each its own".to_owned(),
+            ));
+        }
         Ok(config)
     }
 
@@ -316,9 +387,11 @@ impl Config {
         self.given.iter().find(|(given, _)| *given == name).map(|(_, spelling)| spelling.as_str())
     }
 
-    /// Whether forked children get a manhole of their own: a fixed path could not be shared.
+    /// Whether forked children get a manhole of their own without being asked: a fixed path could not be
+    /// shared, and where a signal opens the manhole, children keep the signal instead.
     pub fn follows_forks(&self) -> bool {
-        self.patch_fork && self.socket_path.as_ref().is_none_or(|path| path.contains("{pid}"))
+        let on_signal = self.activate_on.is_some() || self.oneshot_on.is_some();
+        self.patch_fork && !on_signal && self.socket_path.as_ref().is_none_or(|path| path.contains("{pid}"))
     }
 
     /// Whether a manhole is wanted in a program that goes by any of `names`.
@@ -364,6 +437,17 @@ mod tests {
         assert_eq!(error("strict=True,strict=True"), "option strict is given twice");
         assert!(error("start_timeout=-1").contains("expects seconds"));
         assert!(error("max_frames=0").contains("from 1 to 1000000"));
+    }
+
+    #[test]
+    fn signals_that_open_the_manhole() {
+        let config = Config::parse("activate_on=SIGUSR1, oneshot_on=RTMIN+3").unwrap();
+        assert_eq!((config.activate_on, config.oneshot_on), (Some(10), Some(37)));
+        assert!(!config.follows_forks());
+        assert!(error("activate_on=USR1, oneshot_on=10").starts_with("ConfigurationConflict"));
+        for never in ["oneshot_on=KILL", "activate_on=19", "oneshot_on=32", "oneshot_on=65", "activate_on=FOO"] {
+            assert!(error(never).contains("a signal that can be caught"), "{never}");
+        }
     }
 
     #[test]

@@ -32,6 +32,17 @@ fn by_name(name: &str) -> Option<i32> {
     real_time.filter(|number| (RTMIN..=RTMAX).contains(number))
 }
 
+/// A signal that a handler may be installed for, or `None`. KILL and STOP cannot be caught, and 32 and 33 are
+/// glibc's own (nptl(7)).
+pub fn catchable(value: &Value) -> Option<Option<i32>> {
+    if *value == Value::None {
+        return Some(None);
+    }
+    let caught =
+        number(value).filter(|number| ![Signal::SIGKILL as i32, Signal::SIGSTOP as i32, 32, 33].contains(number))?;
+    Some(Some(caught))
+}
+
 /// A set of signals as a bit mask: `ALL_SIGNALS`, `None` for the empty set, a list, or one signal.
 pub fn mask(value: &Value) -> Option<u64> {
     match value {
