@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{INSTALLED, Manhole, Wish, exit, start_threads};
 use crate::log;
+use crate::redirect::tap as redirect;
 use crate::stack::capture::{dumpable, signal};
 use crate::sys::{self, Errno, descriptors, fork, process};
 
@@ -45,6 +46,7 @@ pub fn after_delay(manhole: &Manhole) {
 extern "C" fn prepare() {
     let blocks = super::installed().is_some_and(|manhole| manhole.config.oneshot_on.is_some());
     let mask = if blocks { sys::signal::block_all() } else { 0 };
+    redirect::before_fork();
     crate::ALLOCATOR.hold();
     // Forks of other threads wait above, so these are this one's.
     MASK.store(mask, Ordering::Relaxed);
@@ -60,6 +62,7 @@ fn let_go() {
 }
 
 extern "C" fn parent() {
+    redirect::after_fork();
     let_go();
 }
 
@@ -68,6 +71,7 @@ extern "C" fn child() {
     // What a dump of the parent changed for its time would stay so in the child.
     dumpable::put_back();
     signal::put_back_in_child();
+    redirect::after_fork_in_child();
     descriptors::forget_private();
     exit::forget_socket();
     super::CHANGE.replace_in_child(());

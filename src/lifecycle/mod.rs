@@ -20,6 +20,7 @@ use crate::actor::Actor;
 use crate::config::{Config, ConfigError, VARIABLE};
 use crate::inspect::process::ProcessFacts;
 use crate::log;
+use crate::redirect;
 use crate::server::bell::Rope;
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
@@ -341,4 +342,5 @@ pub fn finish() {
             futex::wait(&manhole.connected, count, None);
         }
     }
+    redirect::tap::finish();
 }

@@ -12,6 +12,7 @@ pub mod bell;
 pub mod credentials;
 pub mod lines;
 pub mod listener;
+pub mod overheard;
 pub mod session;
 
 use std::os::fd::AsFd;
@@ -29,6 +30,7 @@ use crate::sys::poll::poll;
 use crate::sys::{Errno, allocator, descriptors, filter, futex, thread};
 use bell::Bell;
 use listener::Listener;
+use overheard::Overheard;
 use session::Session;
 
 /// More clients than this wait in the listener's queue.
@@ -73,7 +75,9 @@ pub fn run(manhole: &'static Manhole) {
     allocator::reserve();
     allocator::set_last_resort(give_up);
     let world = World::new(manhole);
-    Observer { bell, listener: Some(listener), sessions: Vec::new(), world, clients: 0, resting: None }.serve();
+    let overheard = Overheard::new(manhole);
+    Observer { bell, listener: Some(listener), sessions: Vec::new(), overheard, world, clients: 0, resting: None }
+        .serve();
 }
 
 /// There is no memory even in reserve: leaves everything, and this thread never goes on. No thread is stopped
@@ -98,6 +102,7 @@ struct Observer {
     /// None when the process ends and only those who are in may finish.
     listener: Option<Listener>,
     sessions: Vec<Session>,
+    overheard: Overheard,
     world: World,
     /// How many clients there ever were: the next one's number.
     clients: u64,
@@ -134,6 +139,7 @@ impl Observer {
                 self.world.forget();
             }
             self.sessions.retain(|session| !session.is_over());
+            self.overheard.pass_on(&mut self.sessions, now);
             self.world.manhole.count_clients(self.sessions.len());
             if self.sessions.is_empty() {
                 self.world.rest();
@@ -162,16 +168,18 @@ impl Observer {
         let now = Instant::now();
         self.resting = self.resting.filter(|until| *until > now);
         let accepting = self.resting.is_none() && self.sessions.len() < MAX_SESSIONS;
-        let deadline = self.sessions.iter().filter_map(Session::deadline).chain(self.resting).min();
+        let deadlines = self.sessions.iter().filter_map(Session::deadline).chain(self.resting);
+        let deadline = deadlines.chain(self.overheard.deadline(&self.sessions)).min();
         let timeout = match deadline {
             _ if self.sessions.iter().any(Session::is_runnable) => Some(Duration::ZERO),
             deadline => deadline.map(|deadline| deadline.saturating_duration_since(now)),
         };
         let listener = self.listener.as_ref().filter(|_| accepting);
-        let mut all: Vec<PollFd<'_>> = Vec::with_capacity(self.sessions.len() + 2);
+        let mut all: Vec<PollFd<'_>> = Vec::with_capacity(self.sessions.len() + 3);
         all.extend(self.bell.iter().map(|bell| PollFd::new(bell.as_fd(), PollFlags::POLLIN)));
         all.extend(listener.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
         all.extend(self.sessions.iter().map(|session| PollFd::new(session.as_fd(), session.interest())));
+        all.extend(self.overheard.as_fd(&self.sessions).map(|stderr| PollFd::new(stderr, PollFlags::POLLIN)));
         if let Err(error) = poll(&mut all, timeout) {
             // EINTR with a sigmask that lets signals in: look again. EINVAL when the application has lowered
             // RLIMIT_NOFILE below the number of entries, and ENOMEM, last: not at once, or we would spin.
@@ -183,7 +191,7 @@ impl Observer {
         let mut events = all.iter().map(|entry| entry.revents().unwrap_or(PollFlags::empty()));
         let mut one = |is_there: bool| is_there && events.next().is_some_and(|events| !events.is_empty());
         let (bell, listener) = (one(self.bell.is_some()), one(listener.is_some()));
-        Woken { bell, listener, sessions: events.collect() }
+        Woken { bell, listener, sessions: events.take(self.sessions.len()).collect() }
     }
 
     fn let_in(&mut self, now: Instant) {

@@ -56,6 +56,10 @@ pub struct Session {
     /// Since when the client takes nothing although there is something.
     stuck_since: Option<Instant>,
     patience: Duration,
+    /// The option `redirect_stderr`.
+    redirects: bool,
+    /// What a command has said so far ends with a line's end.
+    at_line_start: bool,
 }
 
 impl Session {
@@ -96,6 +100,8 @@ impl Session {
             over: false,
             stuck_since: None,
             patience: world.manhole.config.client_timeout,
+            redirects: world.manhole.config.redirect_stderr,
+            at_line_start: true,
         };
         if let Mode::Interactive(_, Handler::Repl) = session.mode {
             session.output.extend_from_slice(shell::banner(world).as_bytes());
@@ -157,6 +163,38 @@ impl Session {
             let (before, after) = if self.running.is_none() { ("\n", protocol::PROMPT) } else { ("", "") };
             self.output.extend_from_slice(format!("{before}# {message}\n{after}").as_bytes());
         }
+    }
+
+    /// Its number among all clients.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether it is one to see the application's standard error: a person's.
+    pub fn wants_stderr(&self) -> bool {
+        self.redirects && !self.over && matches!(self.mode, Mode::Interactive(_, Handler::Repl))
+    }
+
+    /// Whether it could be shown something now: it takes its output, and no line of it is cut.
+    pub fn can_overhear(&self) -> bool {
+        !self.over && !self.leaving && self.waiting() < OUTPUT_HIGH && (self.running.is_none() || self.at_line_start)
+    }
+
+    /// Shows whole lines of the application's standard error, with the prompt again after them.
+    pub fn overhear(&mut self, lines: &[u8]) {
+        let prompt = protocol::PROMPT.as_bytes();
+        if self.running.is_some() {
+            self.output.extend_from_slice(lines);
+            return;
+        }
+        let unsent = self.output.get(self.sent..).unwrap_or_default();
+        if unsent.ends_with(prompt) {
+            self.output.truncate(self.output.len() - prompt.len());
+        } else {
+            self.output.push(b'\n');
+        }
+        self.output.extend_from_slice(lines);
+        self.output.extend_from_slice(prompt);
     }
 
     /// Gives the running command up: there is no memory for it.
@@ -237,7 +275,10 @@ impl Session {
 
     fn answer(&mut self, id: u64, text: &[u8]) {
         match self.mode {
-            Mode::Interactive(..) => self.output.extend_from_slice(text),
+            Mode::Interactive(..) => {
+                self.at_line_start = text.last().map_or(self.at_line_start, |last| *last == b'\n');
+                self.output.extend_from_slice(text);
+            }
             Mode::Framed(..) => protocol::encode_data(id, text, &mut self.output),
         }
     }

@@ -76,6 +76,22 @@ impl Lock {
         }
     }
 
+    /// Takes the lock, unless another thread keeps it for longer than `patience`: then false.
+    pub fn acquire_within(&self, patience: Duration) -> bool {
+        if self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return true;
+        }
+        let deadline = std::time::Instant::now() + patience;
+        while self.state.swap(2, Ordering::Acquire) != 0 {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            wait(&self.state, 2, Some(left));
+        }
+        true
+    }
+
     /// Gives the lock back. Also resets it in a forked child, where only the forking thread lives on.
     pub fn release(&self) {
         if self.state.swap(0, Ordering::Release) == 2 {

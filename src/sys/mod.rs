@@ -13,6 +13,7 @@ pub mod files;
 pub mod filter;
 pub mod fork;
 pub mod futex;
+pub mod inotify;
 pub mod kill;
 pub mod leaked;
 pub mod link;
@@ -23,12 +24,15 @@ pub mod process;
 pub mod procfs;
 pub mod ptrace;
 pub mod raw;
+pub mod sandbox;
 pub mod sibling;
 pub mod signal;
 pub mod socket;
 pub mod startup;
 pub mod stat;
+pub mod table;
 pub mod thread;
+pub mod unmap;
 
 pub use nix::errno::Errno;
 

@@ -1,0 +1,71 @@
+//! Bytes of a standard error, cut into whole lines for the operator.
+//!
+//! Context: the observer.
+
+#![forbid(unsafe_code)]
+
+/// A line without an end is cut here.
+const LONGEST: usize = 8 << 10;
+
+/// What has come of a line.
+pub struct Lines {
+    partial: Vec<u8>,
+    /// How lines of this process's own manhole begin: they are no words of the application.
+    own: Vec<u8>,
+}
+
+impl Lines {
+    /// For process `pid`.
+    pub fn new(pid: i32) -> Self {
+        Self { partial: Vec::new(), own: format!("Manhole[{pid}:").into_bytes() }
+    }
+
+    /// Appends the lines that `bytes` complete to `out`. Zeros are left out: a file that was truncated under its
+    /// writer has them as a hole.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend(piece.iter().filter(|byte| **byte != 0));
+            if piece.ends_with(b"\n") {
+                self.flush(out);
+            } else if self.partial.len() > LONGEST {
+                self.end(out);
+            }
+        }
+    }
+
+    /// The last line, though it has no end.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        if !self.partial.is_empty() {
+            self.partial.push(b'\n');
+            self.flush(out);
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        if !self.partial.starts_with(&self.own) {
+            out.extend_from_slice(&self.partial);
+        }
+        self.partial.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_lines_and_none_of_ours() {
+        let (mut lines, mut out) = (Lines::new(7), Vec::new());
+        lines.push(b"one\ntw", &mut out);
+        assert_eq!(out, b"one\n");
+        lines.push(b"o\nManhole[7:1.2]: client 1\nManhole[8:1.2]: a child's\n\0\0x", &mut out);
+        assert_eq!(out, b"one\ntwo\nManhole[8:1.2]: a child's\n");
+        out.clear();
+        lines.end(&mut out);
+        lines.end(&mut out);
+        assert_eq!(out, b"x\n");
+        out.clear();
+        lines.push(&[b'y'; LONGEST + 1], &mut out);
+        assert_eq!(out.len(), LONGEST + 2);
+    }
+}
