@@ -57,9 +57,9 @@ const CALLS: [libc::c_long; 10] = [
     libc::SYS_exit_group,
 ];
 
+/// States of a start; a failure is its errno.
 const STARTING: u32 = 0;
-const READY: u32 = 1;
-const FAILED: u32 = 2;
+const READY: u32 = u32::MAX;
 
 /// What a pump and the process that made it share.
 pub struct Slot {
@@ -172,16 +172,20 @@ impl Slot {
         while self.state.load(Ordering::Acquire) == STARTING && !self.is_gone() && clock::monotonic() < deadline {
             sibling::wait_while(&self.state, STARTING, 5_000_000);
         }
-        if self.state.load(Ordering::Acquire) == READY {
-            self.pid.store(pid, Ordering::Release);
-            return Ok(());
-        }
+        let error = match self.state.load(Ordering::Acquire) {
+            READY => {
+                self.pid.store(pid, Ordering::Release);
+                return Ok(());
+            }
+            STARTING => Errno::ETIMEDOUT,
+            errno => Errno::from_raw(errno as i32),
+        };
         sibling::kill(pid);
         while !sibling::reap(pid) {
             sibling::wait_while(&self.alive, 1, 1_000_000);
         }
         self.free_stack();
-        Err(Errno::EPERM)
+        Err(error)
     }
 
     /// True when there is no pump any more.
@@ -214,8 +218,8 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
             pump.work();
             0
         }
-        Err(_) => {
-            sibling::set_and_wake(&slot.state, FAILED);
+        Err(error) => {
+            sibling::set_and_wake(&slot.state, error as u32);
             1
         }
     }

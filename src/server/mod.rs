@@ -130,6 +130,8 @@ impl Observer {
             }
             if woken.listener {
                 self.let_in(now);
+                // Before it has a prompt: what the application writes from then on is not missed.
+                self.overheard.pass_on(&mut self.sessions, now);
             }
             for (session, events) in self.sessions.iter_mut().zip(woken.sessions) {
                 session.run(events, now, &mut self.world);

@@ -12,7 +12,7 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// Room for the instructions around the calls, and for a dozen calls.
-const ROOM: usize = 24;
+const ROOM: usize = 32;
 
 fn instruction(code: u32, value: u32, then: u8, otherwise: u8) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt: then, jf: otherwise, k: value }

@@ -193,6 +193,11 @@ impl Host {
         &self.seen
     }
 
+    /// Takes what it has written until now, without waiting.
+    pub fn read_lines(&mut self) {
+        self.seen.extend(self.lines.try_iter());
+    }
+
     /// Waits until it writes `line`.
     pub fn wait_for_line(&mut self, line: &str) {
         let end = Instant::now() + DEADLINE;
