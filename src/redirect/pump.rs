@@ -146,10 +146,22 @@ impl Slot {
         self.reads.load(Ordering::Acquire)
     }
 
-    /// Sleeps until it is gone, at most `patience`.
-    pub fn wait_for_end(&self, patience: Duration) {
+    /// Waits until it is gone and reaped; false when that took longer than `patience`.
+    pub fn wait_for_end(&self, patience: Duration) -> bool {
         let nanoseconds = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
-        sibling::wait_while(&self.alive, 1, nanoseconds);
+        let deadline = clock::monotonic().saturating_add(nanoseconds);
+        loop {
+            if REAPING.with(|()| self.reap()) {
+                return true;
+            }
+            let left = deadline.saturating_sub(clock::monotonic());
+            if left == 0 {
+                return false;
+            }
+            // The kernel clears the word a moment before there is something to reap.
+            let (word, time) = if self.is_gone() { (0, left.min(50_000)) } else { (1, left) };
+            sibling::wait_while(&self.alive, word, time);
+        }
     }
 
     fn start(&'static self, order: &Order) -> Result<(), Errno> {
@@ -407,34 +419,38 @@ struct Operator {
     pipe: File,
     /// Bytes that did not fit and were not told yet.
     skipped: usize,
-    /// What was written last ended a line.
-    at_line_start: bool,
+    /// What came last, and what was written last, ended a line.
+    came_to_end: bool,
+    wrote_to_end: bool,
 }
 
 impl Operator {
     fn new(pipe: File) -> Self {
-        Self { pipe, skipped: 0, at_line_start: true }
+        Self { pipe, skipped: 0, came_to_end: true, wrote_to_end: true }
     }
 
     fn offer(&mut self, bytes: &[u8]) {
-        let mut bytes = bytes;
-        if self.skipped > 0 {
+        let mut rest = bytes;
+        if self.skipped > 0 && !self.came_to_end {
             // Goes on at the next line.
-            let line = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| end + 1);
+            let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
             self.skipped = self.skipped.saturating_add(line);
-            bytes = bytes.get(line..).unwrap_or_default();
-            let note = Note::skipped(self.skipped, self.at_line_start);
+            rest = rest.get(line..).unwrap_or_default();
+        }
+        self.came_to_end = bytes.last().is_some_and(|last| *last == b'\n');
+        if self.skipped > 0 {
             // All or nothing, as it is shorter than PIPE_BUF (man 7 pipe).
-            if bytes.is_empty() || self.pipe.write(note.bytes()).is_err() {
-                self.skipped = self.skipped.saturating_add(bytes.len());
+            let note = Note::skipped(self.skipped, self.wrote_to_end);
+            if rest.is_empty() || self.pipe.write(note.bytes()).is_err() {
+                self.skipped = self.skipped.saturating_add(rest.len());
                 return;
             }
-            (self.skipped, self.at_line_start) = (0, true);
+            (self.skipped, self.wrote_to_end) = (0, true);
         }
-        let taken = self.pipe.write(bytes).unwrap_or(0);
-        if let Some(last) = bytes.get(..taken).and_then(<[u8]>::last) {
-            self.at_line_start = *last == b'\n';
+        let taken = self.pipe.write(rest).unwrap_or(0);
+        if let Some(last) = rest.get(..taken).and_then(<[u8]>::last) {
+            self.wrote_to_end = *last == b'\n';
         }
-        self.skipped = bytes.len().saturating_sub(taken);
+        self.skipped = rest.len().saturating_sub(taken);
     }
 }

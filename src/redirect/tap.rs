@@ -257,11 +257,10 @@ pub fn restore() {
     if !STATE.is_here() {
         return;
     }
-    let pump = STATE.pump.with(|slot| *slot);
-    if pump.is_some_and(Slot::is_gone) {
+    if STATE.pump.with(|slot| *slot).is_some_and(Slot::is_gone) {
         revive();
     }
-    if let Some(pump) = pump {
+    if let Some(pump) = STATE.pump.with(|slot| *slot) {
         wait_for_calm(pump);
     }
     let held = STATE.lock.acquire_within(PATIENCE).then_some(Held);
@@ -271,10 +270,9 @@ pub fn restore() {
     }
     drop(held);
     // It ends with the last writer, which we usually were.
-    if let Some(pump) = pump {
+    if let Some(pump) = STATE.pump.with(|slot| *slot) {
         pump.wait_for_end(Duration::from_millis(20));
     }
-    pump::reap();
 }
 
 /// A fork handler may run this: no allocation, no lock.

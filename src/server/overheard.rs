@@ -14,7 +14,7 @@ use crate::log;
 use crate::redirect::{Condition, Stderr, pump};
 
 /// How often the pumps of former sessions are looked at, whose children write on.
-const REAP: Duration = Duration::from_secs(10);
+const REAP: Duration = Duration::from_secs(2);
 
 /// Who sees it, and what there is to see.
 pub struct Overheard {
