@@ -14,6 +14,7 @@ pub mod signals;
 use std::fmt;
 use std::time::Duration;
 
+use crate::protocol;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
 use literal::Value;
@@ -158,13 +159,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "socket_path",
-        expects: "a path (with {pid} and {name} if wanted) or None",
+        expects: "a path or @NAME (with {pid} and {name} if wanted) or None",
         default: "None",
-        help: "The socket's path instead of /tmp/manhole-{pid}. Without {pid} it disables patch_fork.",
+        help: "The socket's path instead of /tmp/manhole-{pid}, or @NAME for an abstract address, which leaves no file behind. Without {pid} it disables patch_fork.",
         apply: |config, value| {
             config.socket_path = match value {
                 Value::None => None,
-                Value::Text(path) if !path.is_empty() => Some(path.clone()),
+                Value::Text(path) if !matches!(path.as_str(), "" | "@") => Some(path.clone()),
                 _ => return None,
             };
             Some(())
@@ -366,7 +367,8 @@ impl Config {
             Destination::Path(path) => Some(path),
             Destination::Descriptor(_) => None,
         };
-        self.socket_path.iter().chain(log).any(|path| !path.starts_with('/'))
+        let socket = self.socket_path.as_ref().filter(|path| protocol::abstract_name(path).is_none());
+        socket.into_iter().chain(log).any(|path| !path.starts_with('/'))
     }
 
     /// Makes relative paths absolute: the observer has a working folder of its own.
@@ -376,7 +378,7 @@ impl Config {
                 *path = format!("{}/{path}", folder.trim_end_matches('/'));
             }
         };
-        self.socket_path.as_mut().map(absolute);
+        self.socket_path.as_mut().filter(|path| protocol::abstract_name(path).is_none()).map(absolute);
         if let Destination::Path(path) = &mut self.verbose_destination {
             absolute(path);
         }
@@ -456,6 +458,20 @@ mod tests {
         config.anchor("/srv/");
         assert_eq!(config.socket_path.as_deref(), Some("/srv/run/x"));
         assert_eq!(config.verbose_destination, Destination::Path("/var/log/x".into()));
+    }
+
+    #[test]
+    fn an_abstract_address_is_no_relative_path() {
+        let mut config = Config::parse("socket_path=@manhole-{pid}").unwrap();
+        assert!(!config.has_relative_paths() && config.follows_forks());
+        config.anchor("/srv");
+        assert_eq!(config.socket_path.as_deref(), Some("@manhole-{pid}"));
+        assert!(!Config::parse("socket_path=@console").unwrap().follows_forks());
+        assert!(error("socket_path=@").contains("@NAME"));
+        let mut config = Config::parse("socket_path=./@x, verbose_destination=@log").unwrap();
+        config.anchor("/srv");
+        assert_eq!(config.socket_path.as_deref(), Some("/srv/./@x"));
+        assert_eq!(config.verbose_destination, Destination::Path("/srv/@log".into()));
     }
 
     #[test]
