@@ -154,7 +154,16 @@ mod tests {
         assert_eq!(pid_in_path("/x/manhole-42"), Some(42));
         assert_eq!(pid_in_path("manhole-1"), Some(1));
         assert_eq!(pid_in_path("@manhole-42"), Some(42));
-        for other in ["/x/@manhole-42", "@@manhole-42", "/tmp/manhole-", "/tmp/manhole-0", "/tmp/manhole-42x", "/tmp/manhole-042", "/manhole-1/s", "42"] {
+        for other in [
+            "/x/@manhole-42",
+            "@@manhole-42",
+            "/tmp/manhole-",
+            "/tmp/manhole-0",
+            "/tmp/manhole-42x",
+            "/tmp/manhole-042",
+            "/manhole-1/s",
+            "42",
+        ] {
             assert_eq!(pid_in_path(other), None, "{other}");
         }
     }
