@@ -106,9 +106,7 @@ fn exec_takes_the_name_over_and_forked_children_have_their_own() {
     let launch = Launch::new("/bin/sh").args(["-c", "read x; exec cat"]).option(TEMPLATE);
     let mut host = opened(launch);
     host.tell("\n");
-    until("exec", || {
-        fs::read_to_string(format!("/proc/{}/comm", host.pid())).is_ok_and(|name| name.trim() == "cat")
-    });
+    until("exec", || fs::read_to_string(format!("/proc/{}/comm", host.pid())).is_ok_and(|name| name.trim() == "cat"));
     host.tell("echo\n");
     host.wait_for_line("echo");
     until("a new socket", || is_taken(&name(host.pid())));

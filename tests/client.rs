@@ -223,6 +223,30 @@ fn the_end_of_input_is_passed_on_and_the_rest_is_still_shown() {
 }
 
 #[test]
+fn what_the_server_sends_is_shown_at_once() {
+    let folder = Folder::new();
+    let (shown, seen) = mpsc::channel();
+    let server = serve(&folder.own_socket(), move |mut stream| {
+        for number in 0..5 {
+            stream.write_all(format!("line{number}\n").as_bytes()).unwrap();
+            // The next one comes only when the client has shown this one.
+            assert_eq!(seen.recv_timeout(Duration::from_secs(20)).unwrap(), number);
+        }
+    });
+    let mut child = client(&[text(&folder.own_socket())]).stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take().unwrap();
+    for number in 0..5 {
+        let mut line = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(line, *format!("line{number}\n").as_bytes());
+        shown.send(number).unwrap();
+    }
+    server.join().unwrap();
+    assert_ends(&finish(child), 0, "");
+    drop(stdin);
+}
+
+#[test]
 fn a_server_that_does_not_read_does_not_stop_its_output() {
     let folder = Folder::new();
     let server = serve(&folder.own_socket(), |mut stream| {

@@ -165,9 +165,13 @@ fn finds_a_manhole_in_other_pid_and_mount_namespaces() {
         eprintln!("skipped: no right to make namespaces here");
         return;
     }
-    let launch = Launch::new("unshare").args(arguments).option("only=cat");
+    // The library must not lie where /tmp of the new world hides it.
+    let outside = Path::new("/var/tmp").join(format!("manhole-list-test-{}", std::process::id()));
+    fs::create_dir(&outside).expect("a folder in /var/tmp");
+    let launch = Launch::new("unshare").args(arguments).option("only=cat").library_copied_to(&outside);
     let mut host = launch.args(["sh", "-c", "mount -t tmpfs none /tmp && exec cat"]).start_only();
     host.wait_for_stderr("UDS path: /tmp/manhole-1");
+    fs::remove_dir_all(&outside).expect("remove");
     let inner = host.children()[0];
     let words = line_of(&run(&["list"]), inner);
     assert_eq!(words[3..], ["answers".to_owned(), "cat".to_owned(), format!("/proc/{inner}/root/tmp/manhole-1")]);
@@ -218,7 +222,7 @@ fn what_is_no_stale_socket_is_left_alone() {
     };
     next(&|path| fs::write(path, "precious").expect("write"));
     next(&|path| symlink(&target, path).expect("link"));
-    next(&|path| symlink("/nonexistent", path).expect("link"));
+    next(&|path| symlink("/proc/nonexistent", path).expect("link"));
     // Names that are not quite a manhole's.
     for name in ["manhole-", "manhole-0", "manhole-1x", "manhole-007", "xmanhole-1"] {
         let path = PathBuf::from(format!("/tmp/{name}"));
