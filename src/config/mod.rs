@@ -21,6 +21,19 @@ use literal::Value;
 /// The environment variable that carries the options.
 pub const VARIABLE: &str = "MANHOLE";
 
+/// What the value of [`VARIABLE`] means.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("unset, or MANHOLE=", "A manhole with the defaults."),
+    (
+        "MANHOLE='key=value, …'",
+        "A manhole with these options. A mistake costs one log line and the manhole, never the program.",
+    ),
+    ("MANHOLE=off", "No manhole."),
+];
+
+/// The value of [`VARIABLE`] that keeps us out.
+pub const OFF: &str = "off";
+
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
