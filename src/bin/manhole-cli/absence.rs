@@ -171,11 +171,9 @@ fn closed_by(pid: u32, status: &Status, config: &Config, sent: Option<i32>) -> O
         ));
     }
     if !config.follows_forks() {
-        return Some(
-            "if it was forked, that is why: its options (patch_fork=False, or socket_path without {pid}) give children \
-             no manhole; otherwise its log says why"
-                .to_owned(),
-        );
+        let parent = process::forked_from(pid)?;
+        let reason = if config.patch_fork { config.why_not_after_fork() } else { "patch_fork=False" };
+        return Some(format!("it was forked from process {parent}, and children get none: {reason}"));
     }
     // A child's clock begins at its fork; a tick more, since it is counted in those.
     let young = process::uptime(pid).filter(|&age| age < config.reinstall_delay + Duration::from_millis(10))?;

@@ -90,11 +90,28 @@ pub fn is_preloaded(pid: u32) -> io::Result<bool> {
     Ok(maps.split(|&byte| byte == b'\n').any(is_ours))
 }
 
+/// A numeric field of `/proc/PID/stat`, by its number in man 5 proc (4 or more).
+fn statistic(pid: u32, number: usize) -> Option<u64> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; field 3 follows the last one.
+    line.rsplit_once(')')?.1.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+/// The parent, if the process was provably forked from it and has executed nothing since: both have the stack of one
+/// and the same execve, whose place is random.
+pub fn forked_from(pid: u32) -> Option<u32> {
+    const PARENT: usize = 4;
+    const START_OF_STACK: usize = 28;
+    let parent = u32::try_from(statistic(pid, PARENT)?).ok()?;
+    // 0 or 1 stands for what may not be read.
+    let stack = |pid| statistic(pid, START_OF_STACK).filter(|&address| address > 1);
+    (stack(pid)? == stack(parent)?).then_some(parent)
+}
+
 /// How long it has run, to a clock tick.
 pub fn uptime(pid: u32) -> Option<Duration> {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; field 3 follows the last one, and field 22 is the start.
-    let ticks = status.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse::<f64>().ok()?;
+    const START: usize = 22;
+    let ticks = statistic(pid, START)? as f64;
     let a_second = sysconf(SysconfVar::CLK_TCK).ok()?? as f64;
     let now = fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse::<f64>().ok()?;
     Some(Duration::from_secs_f64((now - ticks / a_second).max(0.0)))
@@ -192,6 +209,7 @@ mod tests {
         assert_eq!(is_secure(pid), Some(false));
         assert!(!is_stopped(pid));
         assert_eq!(shares_our_network(pid), Some(true));
+        assert_eq!(forked_from(pid), None);
         assert!(uptime(pid).expect("uptime") < Duration::from_secs(3600));
         let file = std::env::current_exe().expect("exe").file_name().expect("name").to_string_lossy().into_owned();
         assert!(names(pid).iter().all(|name| file.starts_with(name.as_str()) && !name.is_empty()));
