@@ -14,7 +14,7 @@ pub mod signals;
 use std::fmt;
 use std::time::Duration;
 
-use crate::protocol;
+use crate::protocol::abstract_name;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
 use literal::Value;
@@ -380,8 +380,11 @@ impl Config {
             Destination::Path(path) => Some(path),
             Destination::Descriptor(_) => None,
         };
-        let socket = self.socket_path.as_ref().filter(|path| protocol::abstract_name(path).is_none());
-        socket.into_iter().chain(log).any(|path| !path.starts_with('/'))
+        self.socket_path
+            .iter()
+            .filter(|path| abstract_name(path).is_none())
+            .chain(log)
+            .any(|path| !path.starts_with('/'))
     }
 
     /// Makes relative paths absolute: the observer has a working folder of its own.
@@ -391,7 +394,7 @@ impl Config {
                 *path = format!("{}/{path}", folder.trim_end_matches('/'));
             }
         };
-        self.socket_path.as_mut().filter(|path| protocol::abstract_name(path).is_none()).map(absolute);
+        self.socket_path.as_mut().filter(|path| abstract_name(path).is_none()).map(absolute);
         if let Destination::Path(path) = &mut self.verbose_destination {
             absolute(path);
         }
@@ -481,25 +484,13 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_start_at_the_folder_of_the_start() {
-        let mut config = Config::parse("socket_path=run/x, verbose_destination=/var/log/x").unwrap();
-        config.anchor("/srv/");
-        assert_eq!(config.socket_path.as_deref(), Some("/srv/run/x"));
-        assert_eq!(config.verbose_destination, Destination::Path("/var/log/x".into()));
-    }
-
-    #[test]
-    fn an_abstract_address_is_no_relative_path() {
-        let mut config = Config::parse("socket_path=@manhole-{pid}").unwrap();
-        assert!(!config.has_relative_paths() && config.follows_forks());
-        config.anchor("/srv");
-        assert_eq!(config.socket_path.as_deref(), Some("@manhole-{pid}"));
-        assert!(!Config::parse("socket_path=@console").unwrap().follows_forks());
-        assert!(error("socket_path=@").contains("@NAME"));
-        let mut config = Config::parse("socket_path=./@x, verbose_destination=@log").unwrap();
-        config.anchor("/srv");
-        assert_eq!(config.socket_path.as_deref(), Some("/srv/./@x"));
-        assert_eq!(config.verbose_destination, Destination::Path("/srv/@log".into()));
+    fn relative_paths_start_at_the_folder_of_the_start_and_abstract_names_are_none() {
+        for (given, anchored) in [("run/x", "/srv/run/x"), ("/run/x", "/run/x"), ("@x", "@x"), ("./@x", "/srv/./@x")] {
+            let mut config = Config::parse(&format!("socket_path={given}, verbose_destination=@log")).unwrap();
+            config.anchor("/srv/");
+            assert_eq!(config.socket_path.as_deref(), Some(anchored));
+            assert_eq!(config.verbose_destination, Destination::Path("/srv/@log".into()));
+        }
     }
 
     #[test]
