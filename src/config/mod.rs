@@ -374,17 +374,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether [`Self::anchor`] would change anything.
+    /// Whether [`Self::anchor`] may change anything.
     pub fn has_relative_paths(&self) -> bool {
         let log = match &self.verbose_destination {
             Destination::Path(path) => Some(path),
             Destination::Descriptor(_) => None,
         };
-        self.socket_path
-            .iter()
-            .filter(|path| abstract_name(path).is_none())
-            .chain(log)
-            .any(|path| !path.starts_with('/'))
+        self.socket_path.iter().chain(log).any(|path| !path.starts_with('/'))
     }
 
     /// Makes relative paths absolute: the observer has a working folder of its own.
