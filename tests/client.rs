@@ -353,12 +353,11 @@ fn says_that_a_static_program_cannot_have_a_manhole() {
 }
 
 #[test]
-fn finds_a_socket_at_an_unusual_path_by_the_observers_name() {
+fn a_socket_in_the_applications_own_descriptor_table_is_not_taken_for_its_manhole() {
     let folder = Folder::new();
-    let server = perl(&format!("$0 = 'Manhole'; {LISTENER}"), &[text(&folder.join("odd name"))], |_| {});
-    let output = run(&[&server.0.id().to_string()]);
-    assert_ends(&output, 0, "");
-    assert_eq!(output.stdout, b"hello\n");
+    let server = perl(&format!("$0 = 'Manhole'; {LISTENER}"), &[text(&folder.join("its own"))], |_| {});
+    let output = run(&["-t", "0", &server.0.id().to_string()]);
+    assert_ends(&output, 3, "libmanhole.so is not loaded");
 }
 
 #[test]

@@ -99,6 +99,17 @@ fn a_path_opens_its_manhole() {
 }
 
 #[test]
+fn a_pid_opens_its_manhole_at_an_unusual_path() {
+    let scratch = Scratch::new();
+    // Longer than an address, by way of /proc.
+    let path = scratch.path().join("x".repeat(100 - scratch.path().as_os_str().len())).join("it");
+    fs::create_dir(path.parent().expect("folder")).expect("mkdir");
+    let mut host = Launch::new("/bin/cat").option(&format!("socket_path={}", path.display())).start_only();
+    host.wait_for_stderr("UDS path");
+    converses(&[&host.pid().to_string()], &host);
+}
+
+#[test]
 fn usr2_is_sent_first() {
     opens_by(&["-USR2"]);
 }

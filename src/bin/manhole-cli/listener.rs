@@ -2,7 +2,8 @@
 //!
 //! Context: the client. The observer keeps its listener in a descriptor table of its own, which
 //! `/proc/PID/fd` does not show; `/proc/PID/task/TID/fd` of the thread named `Manhole` does, to root and to
-//! the process's owner. `/proc/PID/net/unix` then knows the path that it was bound to.
+//! the process's owner. `/proc/PID/net/unix` then knows the path that it was bound to. What the application's own
+//! table shows is the application's: an observer that waits for its signal has not left that table yet.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -39,9 +40,19 @@ pub fn sockets(pid: u32) -> io::Result<Vec<Socket>> {
 }
 
 fn observers_sockets(pid: u32) -> HashSet<String> {
-    process::observers(pid)
-        .filter_map(|thread| fs::read_dir(thread.join("fd")).ok())
-        .flat_map(|descriptors| descriptors.flatten())
+    // The first thread may have ended; the actor lives in the application's table, too.
+    let application: HashSet<String> = std::iter::once(PathBuf::from(format!("/proc/{pid}")))
+        .chain(process::threads_named(pid, process::ACTOR))
+        .flat_map(|thread| sockets_in_table(&thread))
+        .collect();
+    let observers = process::observers(pid).flat_map(|thread| sockets_in_table(&thread));
+    observers.filter(|inode| !application.contains(inode)).collect()
+}
+
+/// The inodes of the sockets in the descriptor table of a thread, given its folder in `/proc`.
+fn sockets_in_table(thread: &Path) -> Vec<String> {
+    let descriptors = fs::read_dir(thread.join("fd")).into_iter().flatten().flatten();
+    descriptors
         .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect()

@@ -14,6 +14,8 @@ use object::read::elf::{FileHeader, ProgramHeader};
 
 /// The name that the observer gives its thread.
 const OBSERVER: &str = "Manhole";
+/// The actor's.
+pub const ACTOR: &str = "Manhole actor";
 
 /// Lines of `/proc/PID/status` (man 5 proc), readable by everybody.
 #[derive(Debug)]
@@ -76,8 +78,13 @@ pub fn is_stopped(pid: u32) -> bool {
 
 /// The `/proc` folders of the threads that have the observer's name.
 pub fn observers(pid: u32) -> impl Iterator<Item = PathBuf> {
+    threads_named(pid, OBSERVER)
+}
+
+/// The `/proc` folders of the threads that have this name.
+pub fn threads_named(pid: u32, wanted: &str) -> impl Iterator<Item = PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().map(|entry| entry.path());
-    threads.filter(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == OBSERVER))
+    threads.filter(move |thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == wanted))
 }
 
 /// Whether a file whose name begins with `libmanhole` is mapped. Fails when `maps` may not be read.
