@@ -105,7 +105,7 @@ fn statistic(pid: u32, number: usize) -> Option<u64> {
 }
 
 /// The parent, if the process was provably forked from it and has executed nothing since: both have the stack of one
-/// and the same execve, whose place is random.
+/// and the same execve, whose place is random (with randomisation off, `setarch -R`, it is likely only).
 pub fn forked_from(pid: u32) -> Option<u32> {
     const PARENT: usize = 4;
     const START_OF_STACK: usize = 28;
