@@ -31,7 +31,7 @@ use crate::sys::futex::Guarded;
 use crate::sys::poll::poll;
 use crate::sys::procfs::File;
 use crate::sys::sibling::{self, Descriptors, Mapping};
-use crate::sys::{Errno, clock, sandbox, stat, table, thread, unmap};
+use crate::sys::{Errno, clock, process, sandbox, stat, table, thread, unmap};
 
 /// Pumps at a time. One serves the session; others are of former sessions, whose children still write.
 const PUMPS: usize = 8;
@@ -65,6 +65,8 @@ const READY: u32 = u32::MAX;
 pub struct Slot {
     /// The pump; 0 for none, -1 while that changes.
     pid: AtomicI32,
+    /// The process that made it.
+    maker: AtomicI32,
     /// The descriptors it inherits: the pipe's end to read, the original, the operator's pipe or -1.
     inherited: [AtomicI32; 3],
     /// Which files the first two are: device and inode each.
@@ -120,6 +122,7 @@ impl Slot {
     const fn new() -> Self {
         Self {
             pid: AtomicI32::new(0),
+            maker: AtomicI32::new(0),
             inherited: [const { AtomicI32::new(-1) }; 3],
             identities: [const { AtomicU64::new(0) }; 4],
             state: AtomicU32::new(STARTING),
@@ -170,6 +173,7 @@ impl Slot {
         self.inherited.iter().zip(numbers).for_each(|(slot, number)| slot.store(number, Ordering::Relaxed));
         let identities = [source.1.0, source.1.1, original.1.0, original.1.1];
         self.identities.iter().zip(identities).for_each(|(slot, word)| slot.store(word, Ordering::Relaxed));
+        self.maker.store(process::pid(), Ordering::Relaxed);
         self.state.store(STARTING, Ordering::Relaxed);
         self.idle.store(0, Ordering::Relaxed);
         self.alive.store(1, Ordering::Release);
@@ -277,7 +281,7 @@ impl Pump {
         operator.as_ref().map_or(Ok(()), |operator| table::replace(2, operator.raw(), true))?;
         drop((source, original, operator));
         table::close_from(if has_operator { 3 } else { 2 });
-        let application = sibling::watch(sibling::parent()).ok();
+        let application = sibling::watch(slot.maker.load(Ordering::Relaxed)).ok();
         let maps = File::open(c"/proc/self/maps").ok();
         sandbox::keep_only(&CALLS)?;
         // SAFETY: set by `start` before this process was made, and not freed before its end.
@@ -311,13 +315,18 @@ impl Pump {
                 Err(_) => break,
             }
         }
-        let Self { source, original, operator, application, maps, .. } = self;
         // Everything has arrived. Nobody shall wait for what these hold open.
-        drop((source, original, operator));
-        if maps.is_none() || sibling::is_alone_in_memory() {
-            // The parent made an `exec`; or it is dead, and this returns at once.
-            outlive(application);
+        drop((self.source, self.original, self.operator));
+        let Some(application) = &self.application else { return };
+        let mut entry = [PollFd::new(application.as_fd(), PollFlags::POLLIN)];
+        let has_made_exec = self.maps.as_ref().is_none_or(|_| sibling::is_alone_in_memory());
+        if !has_made_exec || poll(&mut entry, Some(Duration::ZERO)) != Ok(0) {
+            return;
         }
+        if let Some(maps) = &self.maps {
+            unmap::all_but(&self.stack, maps);
+        }
+        while poll(&mut entry, None) != Ok(1) {}
     }
 
     /// Sleeps until something can be read.
@@ -331,8 +340,10 @@ impl Pump {
                 self.tell_idle(0);
             }
             let [source, operator, application] = events;
-            if operator.intersects(PollFlags::POLLERR) {
+            if operator.contains(PollFlags::POLLERR) {
                 self.operator = None;
+            } else if let Some(it) = self.operator.as_mut().filter(|_| !operator.is_empty()) {
+                let _ = it.tell_skipped();
             }
             if !application.is_empty() {
                 (self.application, self.next_look) = (None, FIRST_LOOK);
@@ -351,11 +362,14 @@ impl Pump {
     fn look(&self, timeout: Option<Duration>) -> [PollFlags; 3] {
         let source = self.source.as_fd();
         let operator = self.operator.as_ref().map_or(source, |operator| operator.pipe.as_fd());
+        let has_to_tell = self.operator.as_ref().is_some_and(Operator::has_to_tell);
+        // It always tells when nobody is left to read.
+        let room = if has_to_tell { PollFlags::POLLOUT } else { PollFlags::empty() };
         let application = self.application.as_ref().map(|application| application.as_fd());
         let wanted = if application.is_some() { PollFlags::POLLIN } else { PollFlags::empty() };
         let mut all = [
             PollFd::new(source, PollFlags::POLLIN),
-            PollFd::new(operator, PollFlags::empty()),
+            PollFd::new(operator, room),
             PollFd::new(application.unwrap_or(source), wanted),
         ];
         let _ = poll(&mut all, timeout);
@@ -408,49 +422,58 @@ impl Pump {
     }
 }
 
-fn outlive(application: Option<File>) {
-    let Some(application) = application else { return };
-    let mut entry = [PollFd::new(application.as_fd(), PollFlags::POLLIN)];
-    while poll(&mut entry, None) != Ok(1) {}
-}
-
 /// The operator's end, which may be full, and never waited for.
 struct Operator {
     pipe: File,
     /// Bytes that did not fit and were not told yet.
     skipped: usize,
-    /// What came last, and what was written last, ended a line.
-    came_to_end: bool,
-    wrote_to_end: bool,
+    /// The line that is on its way was skipped in part, and the rest of it shall be.
+    is_cut: bool,
+    /// What was written last ended a line.
+    at_line_start: bool,
 }
 
 impl Operator {
     fn new(pipe: File) -> Self {
-        Self { pipe, skipped: 0, came_to_end: true, wrote_to_end: true }
+        Self { pipe, skipped: 0, is_cut: false, at_line_start: true }
+    }
+
+    /// Whether to wait for room: for the note that tells what was skipped.
+    fn has_to_tell(&self) -> bool {
+        self.skipped > 0 && !self.is_cut
     }
 
     fn offer(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
-        if self.skipped > 0 && !self.came_to_end {
-            // Goes on at the next line.
-            let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
-            self.skipped = self.skipped.saturating_add(line);
-            rest = rest.get(line..).unwrap_or_default();
+        if self.is_cut {
+            let end = rest.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+            let (skipped, next) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
+            self.skip(skipped);
+            rest = next;
         }
-        self.came_to_end = bytes.last().is_some_and(|last| *last == b'\n');
+        if !rest.is_empty() && self.tell_skipped() {
+            let taken = self.pipe.write(rest).unwrap_or(0);
+            let (written, left) = rest.split_at_checked(taken).unwrap_or_default();
+            self.at_line_start = written.last().map_or(self.at_line_start, |last| *last == b'\n');
+            rest = left;
+        }
+        self.skip(rest);
+    }
+
+    fn skip(&mut self, bytes: &[u8]) {
+        self.skipped = self.skipped.saturating_add(bytes.len());
+        self.is_cut = bytes.last().map_or(self.is_cut, |last| *last != b'\n');
+    }
+
+    /// Tells what was skipped, if anything was; false when there is no room even for that.
+    fn tell_skipped(&mut self) -> bool {
         if self.skipped > 0 {
             // All or nothing, as it is shorter than PIPE_BUF (man 7 pipe).
-            let note = Note::skipped(self.skipped, self.wrote_to_end);
-            if rest.is_empty() || self.pipe.write(note.bytes()).is_err() {
-                self.skipped = self.skipped.saturating_add(rest.len());
-                return;
+            if self.pipe.write(Note::skipped(self.skipped, self.at_line_start).bytes()).is_err() {
+                return false;
             }
-            (self.skipped, self.wrote_to_end) = (0, true);
+            (self.skipped, self.at_line_start) = (0, true);
         }
-        let taken = self.pipe.write(rest).unwrap_or(0);
-        if let Some(last) = rest.get(..taken).and_then(<[u8]>::last) {
-            self.wrote_to_end = *last == b'\n';
-        }
-        self.skipped = rest.len().saturating_sub(taken);
+        true
     }
 }

@@ -33,6 +33,8 @@ const HIGH: RawFd = 4000;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The pipe is calm when nothing passed it for so long.
 const CALM: Duration = Duration::from_millis(1);
+/// How long a fork may wait for the pump; one whose standard error does not take anything waits so long each time.
+const FORK: Duration = Duration::from_millis(50);
 
 /// Why descriptor 2 is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -362,7 +364,7 @@ pub fn before_fork() {
     let start = Instant::now();
     while let Some(pump) = pump.filter(|pump| !pump.is_gone()) {
         let calm = pipe::waiting(2) == Ok(0) && pump.is_idle();
-        if calm || start.elapsed() > CALM || !has(2, STATE.pipe()) {
+        if calm || start.elapsed() > FORK || !has(2, STATE.pipe()) {
             break;
         }
         pause(Duration::from_micros(20));

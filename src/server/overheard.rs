@@ -57,7 +57,7 @@ impl Overheard {
             self.reap = pump::reap().then(|| now + REAP);
         }
         if !sessions.iter().any(|session| Some(session.number()) == self.owner) {
-            self.leave(now);
+            self.leave();
             self.owner = sessions.iter().find(|session| session.wants_stderr()).map(Session::number);
             self.open();
         }
@@ -65,7 +65,7 @@ impl Overheard {
         for session in sessions.iter_mut().filter(|session| session.wants_stderr()) {
             let number = session.number();
             if number == owner {
-                self.show(session, now);
+                self.show(session);
             } else if number > self.told {
                 session.tell(&match &self.refused {
                     None => format!("standard error is shown to client {owner}, and to you when that one leaves"),
@@ -98,11 +98,11 @@ impl Overheard {
     }
 
     fn refuse(&mut self, why: &dyn std::fmt::Display) {
-        self.stderr = None;
+        self.leave();
         self.refused = Some(format!("standard error is not shown: {why}"));
     }
 
-    fn show(&mut self, session: &mut Session, now: Instant) {
+    fn show(&mut self, session: &mut Session) {
         if !session.can_overhear() {
             return;
         }
@@ -117,7 +117,7 @@ impl Overheard {
                 Condition::Waiting | Condition::On => {}
                 Condition::Refused(refusal) => self.refuse(&refusal),
                 Condition::Moved => {
-                    self.leave(now);
+                    self.leave();
                     self.open();
                 }
                 Condition::Broken => self.refuse(&"its pump has been killed"),
@@ -129,9 +129,9 @@ impl Overheard {
         }
     }
 
-    fn leave(&mut self, now: Instant) {
+    fn leave(&mut self) {
         if self.stderr.take().is_some() {
-            self.reap = Some(now + REAP);
+            self.reap = Some(Instant::now() + REAP);
         }
     }
 }

@@ -47,12 +47,19 @@ pub fn all_but(stack: &Range<usize>, maps: &File) {
                 continue;
             }
             let Line { start, end, private, has_file, .. } = std::mem::take(&mut line);
-            let overlaps = start < stack.end && stack.start < end;
-            if !(overlaps || private && has_file) {
-                // SAFETY: nothing of ours lies there, and nobody else is left to use it.
-                let _ = unsafe { raw::syscall6(libc::SYS_munmap, [start, end.wrapping_sub(start), 0, 0, 0, 0]) };
+            if !(private && has_file) {
+                // The kernel joins neighbouring mappings of a kind: the stack may be part of a larger one.
+                unmap(start, end.min(stack.start));
+                unmap(start.max(stack.end), end);
             }
         }
+    }
+}
+
+fn unmap(start: usize, end: usize) {
+    if let Some(length @ 1..) = end.checked_sub(start) {
+        // SAFETY: nothing of ours lies there, as `all_but` says, and nobody else is left to use it.
+        let _ = unsafe { raw::syscall6(libc::SYS_munmap, [start, length, 0, 0, 0, 0]) };
     }
 }
 
