@@ -323,8 +323,9 @@ impl Pump {
         if !has_made_exec || poll(&mut entry, Some(Duration::ZERO)) != Ok(0) {
             return;
         }
-        if let Some(maps) = &self.maps {
-            unmap::all_but(&self.stack, maps);
+        // An `exec`: the process is there, with another memory, and knows nothing of this child.
+        if let Some(maps) = self.maps {
+            unmap::all_but(&self.stack, &maps);
         }
         while poll(&mut entry, None) != Ok(1) {}
     }
