@@ -8,6 +8,7 @@
 
 pub mod glob;
 pub mod literal;
+pub mod locals;
 pub mod nearest;
 pub mod signals;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
 use literal::Value;
+use locals::Local;
 
 /// The environment variable that carries the options.
 pub const VARIABLE: &str = "MANHOLE";
@@ -80,6 +82,8 @@ pub struct Config {
     pub max_threads: usize,
     /// See [`OPTIONS`].
     pub client_timeout: Duration,
+    /// Names for the operator.
+    pub locals: Vec<Local>,
     /// The options that were given, as `(name, spelling)`.
     given: Vec<(&'static str, String)>,
 }
@@ -289,6 +293,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         help: "A client that takes none of its output for so long is dropped.",
         apply: |config, value| set(&mut config.client_timeout, value.as_seconds()),
     },
+    OptionSpec {
+        name: "locals",
+        expects: "a dict of names to addresses, &symbols or strings, or None",
+        default: "None",
+        help: "Names for the operator, usable wherever a command takes an address: locals={\"cfg\": \"&global_config\", \"log\": 0x7f00}. Names are identifiers.",
+        apply: |config, value| set(&mut config.locals, locals::parse(value)),
+    },
 ];
 
 /// Stores a value that was understood.
@@ -319,6 +330,7 @@ impl Default for Config {
             limits: Limits::default(),
             max_threads: 32768,
             client_timeout: Duration::from_secs(60),
+            locals: Vec::new(),
             given: Vec::new(),
         }
     }
