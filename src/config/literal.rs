@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(error("{x: 1, 'x': 2}"), "option a: expected each key once at character 10, found \"x\"");
         assert_eq!(error("{x 1}"), "option a: expected ':' and a value at character 6, found \"1}\"");
         assert_eq!(error("{: 1}"), "option a: expected a key or '}' at character 4, found \": 1}\"");
-        assert_eq!(error("{x: 1"), "option a: expected ',' or the end of the dict at character 9, found the end");
+        assert_eq!(error("{x: 1"), "option a: expected ',' or the end of the dict at character 8, found the end");
         assert!(error(&"{a:".repeat(100)).contains("no deeper nesting"));
     }
 

@@ -107,17 +107,14 @@ mod tests {
         let code = around as fn(u64) -> Result<Around> as usize as u64;
         let at = around(code).unwrap().at.unwrap();
         assert!(at.describe(code).starts_with("file /"), "{}", at.describe(code));
-        let Around { at, below, above } = around(1 << 46).unwrap();
-        assert!(at.is_none() && below.is_some() && above.is_some());
-        let stack = above.into_iter().chain(below).count();
-        assert_eq!(stack, 2);
+        let Around { at, below, above } = around(0x1000).unwrap();
+        assert!(at.is_none() && below.is_none() && above.is_some());
     }
 
     #[test]
     fn says_why_memory_cannot_be_read() {
         assert_eq!(why_unreadable(16), "not mapped, nor is anything near");
         let code = around as fn(u64) -> Result<Around> as usize as u64;
-        let end = around(code).unwrap();
-        assert!(why_unreadable(code).starts_with("it is mapped, but"), "{end:?}");
+        assert!(why_unreadable(code).starts_with("it is mapped, but"));
     }
 }

@@ -223,7 +223,7 @@ fn parse_prefixed(text: &str, depth: usize) -> Result<(Start, Vec<Operation>), S
         None => number(text).map_or_else(|| Start::Name(text.to_owned()), Start::Number),
     };
     match &start {
-        Start::Name(name) if name.is_empty() || name.starts_with(['&', '*']) => {
+        Start::Name(name) if name.is_empty() || name.starts_with(['&', '*', '+', '-']) => {
             Err(format!("an address is missing in {text:?}"))
         }
         // What begins like a number is no name.

@@ -34,15 +34,18 @@ pub struct Matched {
 impl Pattern {
     /// `NAME` or `MODULE:NAME`, where `*`, `?` and `[…]` make a name a glob, too.
     pub fn new(text: &str) -> Self {
-        Self { is_glob: text.contains(['*', '?', '[']), ..Self::exact(text) }
+        let pattern = Self::exact(text);
+        Self { is_glob: pattern.name.contains(['*', '?', '[']), ..pattern }
     }
 
     /// The same, but a name is only what it says.
     pub fn exact(text: &str) -> Self {
         let (module, name) = match text.find(':') {
-            // `::` is part of a name, and so is the colon of `f[abi:cxx11]()`.
+            // `::` is part of a name, and so is the colon of `f[abi:cxx11]()`; `[vdso]` is a module.
             Some(at) if at > 0 => match text.split_at_checked(at) {
-                Some((module, rest)) if !rest.starts_with("::") && !module.contains(['(', '<', '[']) => {
+                Some((module, rest))
+                    if !rest.starts_with("::") && !module.trim_start_matches('[').contains(['(', '<', '[']) =>
+                {
                     (Some(module.to_owned()), rest.trim_start_matches(':'))
                 }
                 _ => (None, text),
@@ -55,7 +58,8 @@ impl Pattern {
     /// Whether symbols of `module` are meant.
     pub fn wants(&self, module: &Module) -> bool {
         self.module.as_ref().is_none_or(|glob| {
-            glob::matches(glob.as_bytes(), module.name()) || glob::matches(glob.as_bytes(), &module.path)
+            let glob = glob.as_bytes();
+            glob == module.name() || glob::matches(glob, module.name()) || glob::matches(glob, &module.path)
         })
     }
 
@@ -97,7 +101,11 @@ impl Pattern {
 /// names do not spell it: operators, closures, and what the C++ ABI abbreviates (`std::basic_string` is `Ss`).
 fn identifier(name: &str) -> Option<String> {
     let end = name.find(['(', '<', '[', ' ']).unwrap_or(name.len());
-    let name = name.get(..end)?;
+    let (name, rest) = name.split_at_checked(end)?;
+    // `vtable for A`, `guard variable for f()::x`.
+    if rest.starts_with(' ') {
+        return None;
+    }
     let start = name.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
     let word = name.get(start..)?;
     let abbreviated = word.starts_with("basic_") || word == "allocator" || word.starts_with("operator");
@@ -126,6 +134,7 @@ mod tests {
         assert_eq!(names("*method*", "_ZN2ns5Class6methodEi"), found("ns::Class::method(int)", false));
         assert_eq!(names("ns::*", "_ZN2ns5Class6methodEi"), found("ns::Class::method(int)", false));
         assert_eq!(names("io_*", "io_thread"), found("io_thread", false));
+        assert_eq!(names("vtable for ns::A", "_ZTVN2ns1AE"), found("vtable for ns::A", true));
         assert_eq!(names("add<int>", "_Z3addIiET_S0_S0_"), found("int add<int>(int, int)", false));
         assert_eq!(names("A::operator+", "_ZN1AplEi"), found("A::operator+(int)", false));
         assert_eq!(
