@@ -43,7 +43,7 @@ pub struct Evaluation {
     operations: Vec<Operation>,
     /// Names may be the operator's own; not inside of what one of those stands for.
     with_locals: bool,
-    search: Option<Search>,
+    search: Option<Box<Search>>,
 }
 
 impl Evaluation {
@@ -73,7 +73,7 @@ impl Evaluation {
         let local = names.iter().find(|local| self.with_locals && local.name == name);
         match local.map(|local| &local.value) {
             None => {
-                self.search = Some(Search::new(modules, Pattern::exact(&name), MOST_CANDIDATES));
+                self.search = Some(Box::new(Search::new(modules, Pattern::exact(&name), MOST_CANDIDATES)));
                 None
             }
             Some(Target::Address(address)) => Some(self.finish(*address)),

@@ -56,7 +56,7 @@ enum Stage {
         tids: std::vec::IntoIter<i32>,
         inside: Vec<i32>,
     },
-    Searching(Search),
+    Searching(Box<Search>),
     Listing {
         found: std::vec::IntoIter<Found>,
         end: String,
@@ -69,7 +69,8 @@ impl Lookup {
         if address::is_expression(&self.wanted, &world.names) {
             return Evaluation::new(&self.wanted).map(Stage::Evaluating);
         }
-        Ok(Stage::Searching(Search::new(&world.modules, Pattern::new(&self.wanted), self.limit)))
+        let search = Search::new(&world.modules, Pattern::new(&self.wanted), self.limit);
+        Ok(Stage::Searching(Box::new(search)))
     }
 }
 

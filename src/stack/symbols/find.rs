@@ -76,7 +76,7 @@ pub struct Search {
     pattern: Pattern,
     limit: usize,
     modules: std::vec::IntoIter<Arc<Module>>,
-    scan: Option<Scan>,
+    scan: Option<Box<Scan>>,
     found: Vec<Found>,
     /// Index in `found` by address and name: most symbols stand in two tables.
     known: FxHashMap<(u64, String), usize>,
@@ -118,7 +118,7 @@ impl Search {
             let Some(mut scan) = self.scan.take() else {
                 // Opening files is a step of its own.
                 let Some(module) = self.modules.next() else { return false };
-                let scan = Scan::open(memory, module);
+                let scan = Box::new(Scan::open(memory, module));
                 if scan.is_stripped() {
                     self.stripped.push(Arc::clone(&scan.module));
                 }
