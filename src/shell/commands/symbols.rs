@@ -184,7 +184,8 @@ fn describe(world: &mut World, address: u64, out: &mut Vec<u8>) -> Option<Mapped
     let around = mappings::around(address).unwrap_or_default();
     let (line, mapped) = match around {
         Around { at: Some(mapped), .. } => {
-            (format!("    mapping {mapped}: {}\n", mapped.describe(address)), Some(mapped))
+            let Mapped { start, end, .. } = mapped;
+            (format!("    mapping {start:#x}-{end:#x}: {}\n", mapped.describe(address)), Some(mapped))
         }
         _ => (format!("    {}\n", mappings::why_unreadable(address)), None),
     };

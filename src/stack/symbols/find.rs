@@ -19,7 +19,10 @@ use crate::sys::memory::Memory;
 
 /// How long one step works.
 const SLICE: Duration = Duration::from_millis(4);
-/// Symbols of a table that are read at once, and looked at between two looks at the clock.
+/// Symbols of a table that are read at once. Their names are then read in the order of the string table: in the
+/// order of the symbols each would cost another page of a table of many megabytes.
+const BATCH: usize = 16384;
+/// Symbols whose names are looked at between two looks at the clock.
 const PIECE: usize = 256;
 
 /// What a symbol is the name of.
@@ -93,6 +96,8 @@ struct Scan {
     memory: Option<(dynamic::Tables, u64)>,
     table: usize,
     offset: u64,
+    /// Symbols of the current table that are yet to be looked at, those with the first names last.
+    batch: Vec<Entry>,
 }
 
 impl Search {
@@ -118,7 +123,7 @@ impl Search {
             let Some(mut scan) = self.scan.take() else {
                 // Opening files is a step of its own.
                 let Some(module) = self.modules.next() else { return false };
-                let scan = Box::new(Scan::open(memory, module));
+                let Some(scan) = Scan::open(memory, module).map(Box::new) else { return true };
                 if scan.is_stripped() {
                     self.stripped.push(Arc::clone(&scan.module));
                 }
@@ -185,15 +190,19 @@ impl Search {
 }
 
 impl Scan {
-    fn open(memory: &impl Memory, module: Arc<Module>) -> Self {
+    /// `None` for code that was mapped from a file in some other way than as an object: its symbols are not there.
+    fn open(memory: &impl Memory, module: Arc<Module>) -> Option<Self> {
+        if memory.read_array(module.first_mapping.0) != Some(*b"\x7fELF") {
+            return None;
+        }
         let files = Files::open(&module);
         let mini = files.mini();
-        let mut scan = Self { module, files, mini, memory: None, table: 0, offset: 0 };
+        let mut scan = Self { module, files, mini, memory: None, table: 0, offset: 0, batch: Vec::new() };
         if scan.tables().is_empty() {
             let tables = dynamic::Tables::find(memory, &scan.module);
             scan.memory = tables.and_then(|tables| tables.count(memory).map(|count| (tables, count)));
         }
-        scan
+        Some(scan)
     }
 
     /// The tables that name addresses, and what the loader sees: `strip -K` leaves less than that in the first.
@@ -218,27 +227,42 @@ impl Scan {
             && self.module.path.starts_with(b"/")
     }
 
-    /// Reads one piece of a table; false behind the last one.
+    /// Looks at some symbols; false behind the last one of the last table.
     fn piece(&mut self, memory: &impl Memory, mut each: impl FnMut(&Arc<Module>, &Entry, &[u8])) -> bool {
-        let mut buffer = [0; PIECE * SYMBOL_SIZE];
+        if self.batch.is_empty() {
+            return self.read(memory);
+        }
+        let rest = self.batch.len().saturating_sub(PIECE);
+        let piece = self.batch.split_off(rest);
         let tables = self.tables();
-        let (count, name): (usize, Box<dyn Fn(u32) -> Vec<u8> + '_>) = if let Some(table) = tables.get(self.table) {
-            let table = *table;
-            let count = table.elf.read_at(table.symbols, self.offset, &mut buffer);
-            (count, Box::new(move |offset| table.name(offset)))
+        let table = tables.get(self.table);
+        for entry in piece.iter().rev() {
+            let name = match (table, &self.memory) {
+                (Some(table), _) => table.name(entry.name),
+                (None, Some((tables, _))) => tables.name(memory, entry.name),
+                (None, None) => return false,
+            };
+            each(&self.module, entry, &name);
+        }
+        true
+    }
+
+    /// Reads the next symbols of the current table, or goes on to the next table; false behind the last one.
+    fn read(&mut self, memory: &impl Memory) -> bool {
+        let mut buffer = vec![0; BATCH * SYMBOL_SIZE];
+        let tables = self.tables();
+        let count = if let Some(table) = tables.get(self.table) {
+            table.elf.read_at(table.symbols, self.offset, &mut buffer)
         } else if let Some((tables, total)) = self.memory.as_ref().filter(|_| self.table == 0) {
             let left = (total * SYMBOL_SIZE as u64).saturating_sub(self.offset).min(buffer.len() as u64) as usize;
-            let count = tables.read(memory, self.offset, buffer.get_mut(..left).unwrap_or_default());
-            (count, Box::new(|offset| tables.name(memory, offset)))
+            tables.read(memory, self.offset, buffer.get_mut(..left).unwrap_or_default())
         } else {
             return false;
         };
         let entries = buffer.get(..count).unwrap_or_default().chunks_exact(SYMBOL_SIZE);
-        for entry in entries.filter_map(Entry::parse) {
-            each(&self.module, &entry, &name(entry.name));
-        }
-        drop(name);
-        if count < buffer.len() {
+        self.batch = entries.filter_map(Entry::parse).collect();
+        self.batch.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.name));
+        if count == 0 {
             (self.table, self.offset) = (self.table + 1, 0);
         } else {
             self.offset += count as u64;

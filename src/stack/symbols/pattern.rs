@@ -93,7 +93,9 @@ impl Pattern {
     /// Whether the demangled form of `bare` may be what is looked for.
     fn may_be(&self, bare: &[u8]) -> bool {
         let Some(identifier) = self.identifier.as_ref().filter(|_| !self.is_glob) else { return true };
-        bare.windows(identifier.len()).any(|part| part == identifier.as_bytes())
+        let identifier = identifier.as_bytes();
+        // The first byte rules out nearly all, without a call.
+        bare.windows(identifier.len()).any(|part| part.first() == identifier.first() && part == identifier)
     }
 }
 
