@@ -17,6 +17,7 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+use crate::protocol::abstract_name;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
 use literal::Value;
@@ -177,13 +178,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "socket_path",
-        expects: "a path (with {pid} and {name} if wanted) or None",
+        expects: "a path or @NAME (with {pid} and {name} if wanted) or None",
         default: "None",
-        help: "The socket's path instead of /tmp/manhole-{pid}. Without {pid} it disables patch_fork.",
+        help: "The socket's path instead of /tmp/manhole-{pid}, or @NAME for an abstract address, which leaves no file behind. Without {pid} it disables patch_fork.",
         apply: |config, value| {
             config.socket_path = match value {
                 Value::None => None,
-                Value::Text(path) if !path.is_empty() => Some(path.clone()),
+                Value::Text(path) if !matches!(path.as_str(), "" | "@") => Some(path.clone()),
                 _ => return None,
             };
             Some(())
@@ -387,7 +388,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether [`Self::anchor`] would change anything.
+    /// Whether [`Self::anchor`] may change anything.
     pub fn has_relative_paths(&self) -> bool {
         let log = match &self.verbose_destination {
             Destination::Path(path) => Some(path),
@@ -403,7 +404,7 @@ impl Config {
                 *path = format!("{}/{path}", folder.trim_end_matches('/'));
             }
         };
-        self.socket_path.as_mut().map(absolute);
+        self.socket_path.as_mut().filter(|path| abstract_name(path).is_none()).map(absolute);
         if let Destination::Path(path) = &mut self.verbose_destination {
             absolute(path);
         }

@@ -47,11 +47,13 @@ fn signals_that_open_the_manhole() {
 }
 
 #[test]
-fn relative_paths_start_at_the_folder_of_the_start() {
-    let mut config = Config::parse("socket_path=run/x, verbose_destination=/var/log/x").unwrap();
-    config.anchor("/srv/");
-    assert_eq!(config.socket_path.as_deref(), Some("/srv/run/x"));
-    assert_eq!(config.verbose_destination, Destination::Path("/var/log/x".into()));
+fn relative_paths_start_at_the_folder_of_the_start_and_abstract_names_are_none() {
+    for (given, anchored) in [("run/x", "/srv/run/x"), ("/run/x", "/run/x"), ("@x", "@x"), ("./@x", "/srv/./@x")] {
+        let mut config = Config::parse(&format!("socket_path={given}, verbose_destination=@log")).unwrap();
+        config.anchor("/srv/");
+        assert_eq!(config.socket_path.as_deref(), Some(anchored));
+        assert_eq!(config.verbose_destination, Destination::Path("/srv/@log".into()));
+    }
 }
 
 #[test]
