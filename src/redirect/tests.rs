@@ -119,7 +119,7 @@ fn a_pump_is_a_process_apart() {
     let pumps = children
         .split_whitespace()
         .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "Manhole pump\n"));
-    let pid = pumps.last().unwrap().to_owned();
+    let pid = pumps.next_back().unwrap().to_owned();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     assert_eq!(open, 5, "source, original, operator, the parent, its maps");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

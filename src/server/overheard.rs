@@ -26,7 +26,7 @@ pub struct Overheard {
     refused: Option<String>,
     /// The last session that was told.
     told: u64,
-    /// When to look for pumps that have ended.
+    /// When to look for pumps that have ended, while there may be any but the session's; the bell tells of most.
     reap: Option<Instant>,
 }
 
@@ -53,7 +53,7 @@ impl Overheard {
 
     /// Hands over what has come, and the ownership when its owner has left.
     pub fn pass_on(&mut self, sessions: &mut [Session], now: Instant) {
-        if self.reap.is_some_and(|time| time <= now) {
+        if self.reap.is_some() {
             self.reap = pump::reap().then(|| now + REAP);
         }
         if !sessions.iter().any(|session| Some(session.number()) == self.owner) {
