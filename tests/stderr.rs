@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -277,13 +278,18 @@ fn whatever_descriptor_2_is_the_operator_and_the_log_see_it_and_it_is_the_same_a
     }
 }
 
+/// Thread and number of a line of the flood.
+fn parse(line: &str) -> (usize, usize) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["thread", thread, "line", number] = words[..] else { panic!("mixed up: {line:?}") };
+    (thread.parse().expect("thread"), number.parse().expect("line"))
+}
+
 /// Every thread's lines, in order, each once.
 fn assert_complete(log: &str, lines: usize) {
     let mut next = [0; 4];
     for line in log.lines().filter(|line| !line.starts_with("Manhole[")) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let ["thread", thread, "line", number] = words[..] else { panic!("mixed up: {line:?}") };
-        let (thread, number): (usize, usize) = (thread.parse().expect("thread"), number.parse().expect("line"));
+        let (thread, number) = parse(line);
         assert_eq!(number, next[thread], "thread {thread}");
         next[thread] += 1;
     }
@@ -305,6 +311,46 @@ fn an_operator_who_does_not_read_costs_neither_time_nor_lines() {
     assert_complete(&writer.log(), LINES);
     let bare = writer.ask(&format!("flood {LINES}"));
     println!("{LINES} lines by 4 threads: {time} with a session that does not read, {bare} without a session");
+    writer.pass();
+}
+
+#[test]
+fn sessions_that_come_and_go_in_the_middle_of_it_cost_no_line() {
+    const LINES: usize = 1_000_000;
+    let mut writer = Writer::start(Sink::Pipe, &["verbose=False"]);
+    let before = writer.ask("describe");
+    drop(writer.host.connect());
+    let socket = writer.host.socket();
+    let stop = Arc::new(AtomicBool::new(false));
+    let visitor = thread::spawn({
+        let stop = stop.clone();
+        move || {
+            let mut visits = 0;
+            while !stop.load(Ordering::Relaxed) {
+                drop(Session::open(&socket).expect("connect"));
+                visits += 1;
+            }
+            visits
+        }
+    });
+    writer.ask(&format!("flood {LINES}"));
+    stop.store(true, Ordering::Relaxed);
+    let visits = visitor.join().expect("the visitor");
+    writer.wait_until(&before, true);
+    let end = Instant::now() + DEADLINE;
+    while writer.log().matches('\n').count() < LINES && Instant::now() < end {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let log = writer.log();
+    let (mut seen, mut last, mut exchanged) = (vec![[false; LINES / 4]; 4], [0; 4], 0);
+    for line in log.lines() {
+        let (thread, number) = parse(line);
+        assert!(!std::mem::replace(&mut seen[thread][number], true), "twice: {line}");
+        exchanged += usize::from(number < last[thread]);
+        last[thread] = number;
+    }
+    assert!(seen.iter().flatten().all(|seen| *seen), "lines are missing");
+    println!("{visits} sessions during {LINES} lines without a pause: {exchanged} lines after their successor");
     writer.pass();
 }
 

@@ -49,6 +49,8 @@ pub enum Refusal {
     Filtered,
     /// A fork, or another manhole, is at it.
     Busy,
+    /// The process ends.
+    Ending,
     /// There is nobody in the application's table to do it.
     NoActor,
     /// What failed, and why.
@@ -63,6 +65,7 @@ impl fmt::Display for Refusal {
             Self::FirstProcess => f.write_str("in process 1 its last words could be lost"),
             Self::Filtered => f.write_str("the application has added a seccomp filter"),
             Self::Busy => f.write_str("descriptor 2 is being changed"),
+            Self::Ending => f.write_str("the process ends"),
             Self::NoActor => f.write_str("there is no actor"),
             Self::Failed(what, error) => write!(f, "{what}: {}", error.desc()),
         }
@@ -131,7 +134,10 @@ pub fn install(order: &Order) -> Result<(), Refusal> {
         return Err(Refusal::Busy);
     }
     let _held = Held;
-    if STATE.owner.load(Ordering::Relaxed) == own || STATE.closed.load(Ordering::Relaxed) {
+    if STATE.closed.load(Ordering::Relaxed) {
+        return Err(Refusal::Ending);
+    }
+    if STATE.owner.load(Ordering::Relaxed) == own {
         return Err(Refusal::Busy);
     }
     let flags = table::status_flags(2).map_err(|_| Refusal::NotWritable)?;
