@@ -10,6 +10,7 @@
 //! | `host` | starts a program, preloaded or bare; reads what it says; kills it at drop |
 //! | `session` | one client of the socket |
 //! | `dump` | the text form of stacks, parsed |
+//! | `family` | processes that a host made or became |
 //! | `gdb`, `eu_stack` | the same process seen by others |
 //! | `names` | when two spellings name one function |
 //! | `compare` | ours against an oracle's, frame by frame |
@@ -19,6 +20,7 @@
 pub mod compare;
 pub mod dump;
 pub mod eu_stack;
+pub mod family;
 pub mod fixtures;
 pub mod gdb;
 pub mod host;
