@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::catch_unwind;
 
-use crate::lifecycle::{self, InstallError};
+use crate::lifecycle::{self, InstallError, ReleaseError};
 use crate::log;
 use crate::sys::Errno;
 
@@ -60,9 +60,32 @@ pub unsafe extern "C" fn manhole_install(options: *const c_char) -> c_int {
             match error {
                 InstallError::Options(_) => -libc::EINVAL,
                 InstallError::AlreadyInstalled => -libc::EALREADY,
+                InstallError::Release(error) => -release_errno(error),
                 InstallError::Thread(_) => -libc::EAGAIN,
             }
         }
         Err(_) => -libc::EFAULT,
+    }
+}
+
+/// Undoes the install. Returns 0, or a negative errno: ENOENT when there is none, EDEADLK on a thread of the manhole,
+/// EBUSY when its observer cannot be reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn manhole_release() -> c_int {
+    match catch_unwind(lifecycle::release) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            log!("manhole_release: {error}");
+            -release_errno(error)
+        }
+        Err(_) => -libc::EFAULT,
+    }
+}
+
+fn release_errno(error: ReleaseError) -> c_int {
+    match error {
+        ReleaseError::NotInstalled => libc::ENOENT,
+        ReleaseError::OwnThread => libc::EDEADLK,
+        ReleaseError::Unreachable(_) => libc::EBUSY,
     }
 }

@@ -11,6 +11,7 @@
 //! | [`stack`] | capturing, unwinding and naming the stack of a thread |
 //! | [`inspect`] | facts about this process: threads, system calls, descriptors |
 //! | [`shell`] | the command table, parsing, output |
+//! | [`actor`] | the thread that touches the application |
 //! | [`server`] | the observer's loop, its listener, credentials, sessions |
 //! | [`lifecycle`] | the one global: install, fork, exit |
 //! | `entry` | every way in: the constructor and the C functions |
@@ -31,6 +32,7 @@
     )
 )]
 
+pub mod actor;
 pub mod config;
 mod entry;
 pub mod inspect;

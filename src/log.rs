@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags};
-use once_cell::sync::OnceCell;
 
 use crate::config::Destination;
+use crate::sys::leaked::Leaked;
 use crate::sys::poll::poll;
 use crate::sys::procfs::{File, Path};
 use crate::sys::{Errno, descriptors, process};
@@ -23,15 +23,15 @@ const LINE: usize = 1024;
 static SILENT: AtomicBool = AtomicBool::new(false);
 /// The application's descriptor to write to, -1 for the path.
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(2);
-static PATH: OnceCell<String> = OnceCell::new();
+static PATH: Leaked<String> = Leaked::nothing();
 
-/// Sets where lines go. The first path given stays.
+/// Sets where lines go.
 pub fn configure(verbose: bool, destination: &Destination) {
     SILENT.store(!verbose, Ordering::Relaxed);
     match destination {
         Destination::Descriptor(number) => DESCRIPTOR.store(*number, Ordering::Relaxed),
         Destination::Path(path) => {
-            let _ = PATH.set(path.clone());
+            PATH.set(path.clone());
             DESCRIPTOR.store(-1, Ordering::Relaxed);
         }
     }

@@ -76,7 +76,9 @@ fn news(host: &Host) -> Vec<String> {
 fn stopped(launch: Launch) -> Host {
     // The socket must be there before it stops itself. In a group of its own, since SIGTSTP does nothing to an
     // orphaned one, which that of the tests is when they run in the background.
-    let own_group = |command: &mut std::process::Command| drop(command.process_group(0));
+    let own_group = |command: &mut Command| {
+        command.process_group(0);
+    };
     let host = launch.option("start_timeout=20").with(own_group).start();
     until("the process is stopped", || all_stopped(&host));
     assert_eq!(news(&host), ["stopped 19"]);

@@ -394,6 +394,15 @@ impl Config {
         self.patch_fork && !on_signal && self.socket_path.as_ref().is_none_or(|path| path.contains("{pid}"))
     }
 
+    /// Why forked children get none although `patch_fork` is on, in words.
+    pub fn why_not_after_fork(&self) -> &'static str {
+        match (self.activate_on, self.oneshot_on) {
+            (Some(_), _) => "they keep the signal of activate_on",
+            (_, Some(_)) => "they keep the signal of oneshot_on",
+            _ => "socket_path holds no {pid}",
+        }
+    }
+
     /// Whether a manhole is wanted in a program that goes by any of `names`.
     pub fn wants(&self, names: &[Vec<u8>]) -> bool {
         self.only.is_empty()

@@ -5,30 +5,52 @@
 //! inherits this memory and must leave its parent's socket alone.
 
 use std::ffi::CString;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-use crate::sys::{files, process};
+use crate::sys::leaked::Leaked;
+use crate::sys::{self, files, process};
 
 /// The process that owns the name, 0 when there is none.
 static OWNER: AtomicI32 = AtomicI32::new(0);
-/// The path, leaked once a socket.
-static PATH: AtomicPtr<CString> = AtomicPtr::new(std::ptr::null_mut());
+/// In a forked child: the process that owns the inherited name.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+static PATH: Leaked<CString> = Leaked::nothing();
 /// Device and inode of the name that we made.
 static DEVICE: AtomicU64 = AtomicU64::new(0);
 static INODE: AtomicU64 = AtomicU64::new(0);
+
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// Has `quick_exit` remove the name, too; the destructor does at `exit`.
+pub fn install() {
+    extern "C" fn at_quick_exit(_: *mut std::ffi::c_void) {
+        super::finish();
+    }
+    if !REGISTERED.swap(true, Ordering::Relaxed) {
+        sys::exit::at_quick_exit(at_quick_exit);
+    }
+}
 
 /// Remembers the name that was just bound.
 pub fn remember_socket(path: CString) {
     let Ok((device, inode)) = files::identity(&path) else { return };
     DEVICE.store(device, Ordering::Relaxed);
     INODE.store(inode, Ordering::Relaxed);
-    PATH.store(Box::into_raw(Box::new(path)), Ordering::Relaxed);
+    PATH.set(path);
     OWNER.store(process::pid(), Ordering::Release);
 }
 
 /// In a forked child: the name is the parent's.
 pub fn forget_socket() {
-    OWNER.store(0, Ordering::Relaxed);
+    PARENT.store(OWNER.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+}
+
+/// A process that forks and leaves by `_exit`, as `daemon()` does, leaves its name behind: its child removes it.
+pub fn remove_socket_of_gone_parent() {
+    let parent = PARENT.swap(0, Ordering::Relaxed);
+    if parent != 0 && !process::exists(parent) {
+        remove_if_ours();
+    }
 }
 
 /// Removes the name if it is still the one that this process made.
@@ -36,8 +58,11 @@ pub fn remove_socket() {
     if OWNER.swap(0, Ordering::AcqRel) != process::pid() {
         return;
     }
-    // SAFETY: set by `remember_socket`, never freed.
-    let Some(path) = (unsafe { PATH.load(Ordering::Relaxed).as_ref() }) else { return };
+    remove_if_ours();
+}
+
+fn remove_if_ours() {
+    let Some(path) = PATH.get() else { return };
     let ours = (DEVICE.load(Ordering::Relaxed), INODE.load(Ordering::Relaxed));
     if files::identity(path) == Ok(ours) {
         files::remove(path);

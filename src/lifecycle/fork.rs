@@ -3,19 +3,21 @@
 //! Context: `pthread_atfork` handlers, on the thread that forks. Child handlers run in order of
 //! registration, so `malloc` is touched first: jemalloc registers its own at its first use, and must
 //! be whole again before `pthread_create` runs here. `vfork`, `posix_spawn`, `_Fork` and raw `clone`
-//! run no hooks: their children have no manhole, and [`super::exit`] compares the process id.
+//! run no hooks: their children have no manhole, and [`super::Manhole::is_here`] compares the process id.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Manhole, installed, start_observer};
+use super::{INSTALLED, Manhole, Wish, exit, start_threads};
 use crate::log;
 use crate::stack::capture::{dumpable, signal};
-use crate::sys::{Errno, descriptors, fork};
+use crate::sys::{self, Errno, descriptors, fork, process};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
-/// The observer that starts next was started by a fork.
+/// The threads that start next were started by a fork.
 static FORKED: AtomicBool = AtomicBool::new(false);
+/// The mask of the thread that forks, while it forks with all signals blocked.
+static MASK: AtomicU64 = AtomicU64::new(0);
+static BLOCKED: AtomicBool = AtomicBool::new(false);
 
 /// Registers the handlers, once.
 pub fn install() {
@@ -27,34 +29,72 @@ pub fn install() {
     }
 }
 
-/// How long the observer that starts now must wait before it opens its socket.
-pub fn take_delay(manhole: &Manhole) -> Duration {
-    if FORKED.swap(false, Ordering::Relaxed) { manhole.config.reinstall_delay } else { Duration::ZERO }
+/// On the actor of a forked child, before it makes the observer: gives an `exec` its time, then says what happens.
+pub fn after_delay(manhole: &Manhole) {
+    if !FORKED.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    manhole.stage.rest_while_starting(manhole.config.reinstall_delay);
+    if !manhole.stage.has_ended() {
+        exit::remove_socket_of_gone_parent();
+        log!("Fork detected. Reinstalling Manhole.");
+    }
 }
 
-/// Our heap is whole when the child gets its copy.
+/// Our heap is whole when the child gets its copy. An oneshot needs that heap, so its signal waits on this thread.
 extern "C" fn prepare() {
+    let blocks = super::installed().is_some_and(|manhole| manhole.config.oneshot_on.is_some());
+    let mask = if blocks { sys::signal::block_all() } else { 0 };
     crate::ALLOCATOR.hold();
+    // Forks of other threads wait above, so these are this one's.
+    MASK.store(mask, Ordering::Relaxed);
+    BLOCKED.store(blocks, Ordering::Relaxed);
+}
+
+fn let_go() {
+    let (blocks, mask) = (BLOCKED.load(Ordering::Relaxed), MASK.load(Ordering::Relaxed));
+    crate::ALLOCATOR.let_go();
+    if blocks {
+        sys::signal::set_blocked(mask);
+    }
 }
 
 extern "C" fn parent() {
-    crate::ALLOCATOR.let_go();
+    let_go();
 }
 
 extern "C" fn child() {
-    crate::ALLOCATOR.let_go();
+    let before = Errno::last_raw();
     // What a dump of the parent changed for its time would stay so in the child.
     dumpable::put_back();
     signal::put_back_in_child();
     descriptors::forget_private();
-    super::exit::forget_socket();
-    let had_one = super::disown();
-    let Some(manhole) = installed() else { return };
-    if had_one && manhole.config.follows_forks() {
+    exit::forget_socket();
+    super::CHANGE.replace_in_child(());
+    if let Some(manhole) = INSTALLED.get() {
+        inherit(manhole);
+    }
+    let_go();
+    Errno::set_raw(before);
+}
+
+/// Makes the parent's install the child's, or forgets it.
+fn inherit(manhole: &'static Manhole) {
+    let keeps_signal = manhole.config.activate_on.is_some() || manhole.config.oneshot_on.is_some();
+    let follows = manhole.has_threads() && manhole.config.follows_forks();
+    if !(keeps_signal || follows) {
+        INSTALLED.clear();
+        return;
+    }
+    manhole.owner.store(process::pid(), Ordering::Relaxed);
+    manhole.stage.reset_in_child();
+    manhole.actor.reset_in_child();
+    manhole.rope.cut();
+    manhole.connected.store(0, Ordering::Relaxed);
+    manhole.wish.store(Wish::Serve as u32, Ordering::Relaxed);
+    if manhole.has_threads() {
         FORKED.store(true, Ordering::Relaxed);
-        let before = Errno::last_raw();
         // Nothing to do about an error here but to be without a manhole.
-        let _ = start_observer(manhole);
-        Errno::set_raw(before);
+        let _ = start_threads(manhole);
     }
 }

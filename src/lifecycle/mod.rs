@@ -1,26 +1,35 @@
 //! How a manhole comes into a process and leaves it: the one global.
 //!
-//! Context: the constructor, the C API, fork handlers and the exit handler; the observer reads.
-//! [`STATE`] is all that changes after the install: which process the manhole belongs to, and how far
-//! it has come. A forked child inherits this memory but not our threads, so every reader compares
-//! the process id first.
+//! Context: the constructor, the C API, fork handlers and the end of the process; the threads of the manhole read.
+//! An install is one [`Manhole`], which is never freed: a signal handler or a forked child may be looking at it. A
+//! forked child inherits this memory but not our threads, so an install counts only in the process that
+//! [`Manhole::is_here`] says.
 
 pub mod exit;
 pub mod fork;
 pub mod panics;
+pub mod stage;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
+use crate::actor::Actor;
 use crate::config::{Config, ConfigError, VARIABLE};
 use crate::inspect::process::ProcessFacts;
 use crate::log;
-use crate::sys::{Errno, futex, link, process, startup, thread};
+use crate::server::bell::Rope;
+use crate::sys::futex::Guarded;
+use crate::sys::leaked::Leaked;
+use crate::sys::{Errno, descriptors, futex, link, process, startup, thread};
+use stage::Stage;
 
-/// The observer's stack: room for the unwinder and the demangler. Untouched pages cost nothing.
-pub const OBSERVER_STACK: usize = 2 << 20;
+/// The stack of a thread of ours: room for the unwinder and the demangler. Untouched pages cost nothing.
+pub const STACK: usize = 2 << 20;
+/// How long a release waits for a thread of ours. The observer looks up every 10 ms.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An installed manhole.
 pub struct Manhole {
@@ -28,26 +37,36 @@ pub struct Manhole {
     pub config: Config,
     /// The program's name, for the banner and `{name}`.
     pub program: String,
+    /// How far its observer has come.
+    pub stage: Stage,
+    /// The thread that touches the application.
+    pub actor: Actor,
+    /// What wakes the observer.
+    pub rope: Rope,
+    /// How many clients are connected; a futex for the end of the process.
+    pub connected: AtomicU32,
+    /// What the observer is asked for: a [`Wish`].
+    wish: AtomicU32,
+    /// The process that it is installed in.
+    owner: AtomicI32,
 }
 
-static MANHOLE: OnceCell<Manhole> = OnceCell::new();
+/// What the observer is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Its usual work.
+    Serve,
+    /// The process ends: nobody comes in any more, who is in may finish.
+    Finish,
+    /// To end at once.
+    Leave,
+}
+
+static INSTALLED: Leaked<Manhole> = Leaked::nothing();
+/// Held while a manhole is installed or released.
+static CHANGE: Guarded<()> = Guarded::new(());
 /// The environment's options, when `thread=False` leaves the start to the C API.
 static WAITING: OnceCell<Config> = OnceCell::new();
-
-/// How far the observer of process [`STARTER`] has come; a futex for whoever waits for it.
-static STATE: AtomicU32 = AtomicU32::new(ABSENT);
-/// There is none.
-const ABSENT: u32 = 0;
-/// The thread was started, and has not touched the socket's name yet.
-const STARTING: u32 = 1;
-/// It is making the name.
-const OPENING: u32 = 2;
-/// The socket is open.
-const LISTENING: u32 = 3;
-/// There is no socket: it could not be opened, and the log says why; or the process ends.
-const ENDED: u32 = 4;
-/// The process that started the observer: children that run no hooks inherit, or share, this memory.
-static STARTER: AtomicI32 = AtomicI32::new(0);
 
 /// Why there will be no manhole.
 #[derive(Debug)]
@@ -56,6 +75,8 @@ pub enum InstallError {
     Options(ConfigError),
     /// There is one already, and `strict` is on.
     AlreadyInstalled,
+    /// The one that is there could not be released.
+    Release(ReleaseError),
     /// The thread could not be created.
     Thread(Errno),
 }
@@ -65,16 +86,91 @@ impl std::fmt::Display for InstallError {
         match self {
             Self::Options(error) => write!(f, "{error}; see the options in the README"),
             Self::AlreadyInstalled => {
-                f.write_str("AlreadyInstalled: this process has a manhole (strict=False keeps it silently)")
+                f.write_str("AlreadyInstalled: this process has a manhole (strict=False replaces it)")
             }
+            Self::Release(error) => write!(f, "the manhole that is there stays: {error}"),
             Self::Thread(error) => write!(f, "cannot create the manhole thread: {}", error.desc()),
         }
     }
 }
 
-/// The installed manhole, if any.
+/// Why a manhole stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseError {
+    /// There is none.
+    NotInstalled,
+    /// Its own thread asks: a command that was registered through the C API.
+    OwnThread,
+    /// Its observer cannot be reached.
+    Unreachable(Errno),
+}
+
+impl std::fmt::Display for ReleaseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotInstalled => f.write_str("NotInstalled: this process has no manhole"),
+            Self::OwnThread => f.write_str("a command that runs on the manhole's thread cannot release it"),
+            Self::Unreachable(error) => write!(f, "its thread cannot be reached: {}", error.desc()),
+        }
+    }
+}
+
+/// The manhole of this process, if there is one. Async-signal-safe.
 pub fn installed() -> Option<&'static Manhole> {
-    MANHOLE.get()
+    INSTALLED.get().filter(|manhole| manhole.is_here())
+}
+
+impl Manhole {
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            program: program_name(),
+            stage: Stage::default(),
+            actor: Actor::default(),
+            rope: Rope::default(),
+            connected: AtomicU32::new(0),
+            wish: AtomicU32::new(Wish::Serve as u32),
+            owner: AtomicI32::new(process::pid()),
+        }
+    }
+
+    /// Whether it is installed in the calling process: one without fork hooks (`vfork`, raw `clone`) shares or
+    /// inherits its parent's memory.
+    pub fn is_here(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == process::pid()
+    }
+
+    /// What its observer is asked for.
+    pub fn wish(&self) -> Wish {
+        match self.wish.load(Ordering::Acquire) {
+            wish if wish == Wish::Finish as u32 => Wish::Finish,
+            wish if wish == Wish::Leave as u32 => Wish::Leave,
+            _ => Wish::Serve,
+        }
+    }
+
+    fn ask(&self, wish: Wish) -> Result<(), Errno> {
+        self.wish.store(wish as u32, Ordering::Release);
+        self.rope.ring()
+    }
+
+    /// The observer tells how many clients are connected.
+    pub fn count_clients(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if self.connected.swap(count, Ordering::AcqRel) != count {
+            futex::wake(&self.connected);
+        }
+    }
+
+    /// Whether it has threads, from the start or after a signal.
+    fn has_threads(&self) -> bool {
+        self.config.activate_on.is_some() || self.config.thread && self.config.oneshot_on.is_none()
+    }
+
+    /// Whether a second install would be one too many. One whose socket could not be opened is no obstacle.
+    fn is_alive(&self) -> bool {
+        self.is_here() && !self.stage.has_ended()
+    }
 }
 
 /// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
@@ -92,9 +188,9 @@ pub fn start_from_environment() {
             if !config.only.is_empty() && !config.wants(&ProcessFacts::read().names()) {
                 return;
             }
-            if !config.thread {
+            if !config.thread && config.activate_on.is_none() && config.oneshot_on.is_none() {
                 let _ = WAITING.set(config);
-            } else if let Err(error) = install(config) {
+            } else if let Err(error) = CHANGE.with(|()| install(config)) {
                 log!("{error}; the application runs on without a manhole");
             }
         }
@@ -106,18 +202,36 @@ pub fn start_from_environment() {
 /// environment count, if `thread=False` kept them back.
 pub fn install_with(text: &str) -> Result<(), InstallError> {
     let mut config = Config::parse(text).map_err(InstallError::Options)?;
-    if is_alive() {
-        return if config.strict { Err(InstallError::AlreadyInstalled) } else { Ok(()) };
-    }
     if let Some(waiting) = WAITING.get().filter(|_| text.trim().is_empty()) {
         config = waiting.clone();
+        config.thread = true;
     }
-    install(config)
+    if is_own_thread() {
+        return Err(InstallError::Release(ReleaseError::OwnThread));
+    }
+    CHANGE.with(|()| {
+        if let Some(before) = installed() {
+            if before.is_alive() && config.strict {
+                return Err(InstallError::AlreadyInstalled);
+            }
+            undo(before).map_err(InstallError::Release)?;
+        }
+        install(config)
+    })
 }
 
-/// Whether this process (not its parent) has an observer.
-fn is_alive() -> bool {
-    matches!(STATE.load(Ordering::Acquire), STARTING | OPENING | LISTENING)
+/// Undoes the install, as python-manhole's `release()`: threads end, clients are told, signals are what they were.
+pub fn release() -> Result<(), ReleaseError> {
+    if is_own_thread() {
+        return Err(ReleaseError::OwnThread);
+    }
+    CHANGE.with(|()| undo(installed().ok_or(ReleaseError::NotInstalled)?))
+}
+
+/// Whether the calling thread is one of ours, which cannot wait for its own end.
+fn is_own_thread() -> bool {
+    let own = process::proc_tid();
+    descriptors::is_private() || own.is_some() && installed().and_then(|manhole| manhole.actor.tid()) == own
 }
 
 fn install(mut config: Config) -> Result<(), InstallError> {
@@ -127,13 +241,19 @@ fn install(mut config: Config) -> Result<(), InstallError> {
         config.anchor(&String::from_utf8_lossy(folder));
     }
     log::configure(config.verbose, &config.verbose_destination);
-    let manhole = MANHOLE.get_or_init(|| Manhole { config, program: program_name() });
-    start_observer(manhole).map_err(InstallError::Thread)?;
-    // While it starts: neither is of use to it before the application's code runs.
+    let manhole = INSTALLED.set(Manhole::new(config));
+    if manhole.has_threads() {
+        start_threads(manhole).map_err(InstallError::Thread)?;
+    }
+    // While they start: none of these is of use to them before the application's code runs.
     panics::install();
     fork::install();
+    exit::install();
+    if manhole.config.patch_fork && !manhole.config.follows_forks() {
+        log!("forked children get no manhole of their own: {}", manhole.config.why_not_after_fork());
+    }
     let patience = manhole.config.start_timeout;
-    if !patience.is_zero() && !wait_while_opening(patience) {
+    if manhole.has_threads() && !patience.is_zero() && !manhole.stage.wait_while_opening(patience) {
         log!("the manhole did not open within start_timeout; it will when it can");
     }
     Ok(())
@@ -148,69 +268,77 @@ fn program_name() -> String {
     }
 }
 
-fn start_observer(manhole: &Manhole) -> Result<(), Errno> {
-    STARTER.store(process::pid(), Ordering::Relaxed);
-    STATE.store(STARTING, Ordering::Release);
-    let started = thread::spawn(observer, OBSERVER_STACK, manhole.config.sigmask);
+fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
+    if manhole.has_threads() && !manhole.stage.prevent() && !manhole.stage.has_ended() {
+        manhole.stage.wait_while_opening(PATIENCE);
+        manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
+        if !manhole.stage.wait_for_end(PATIENCE) {
+            return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));
+        }
+    }
+    if manhole.has_threads() && !manhole.actor.close(PATIENCE) {
+        let what = manhole.actor.busy().map_or("its work".to_owned(), |(what, _)| what);
+        log!("released, but thread `Manhole actor` hangs in {what} and ends when that returns");
+    }
+    exit::remove_socket();
+    INSTALLED.clear();
+    Ok(())
+}
+
+/// Starts the actor, which starts the observer: so the thread that installs creates but one, and a child that
+/// execs at once too.
+fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
+    manhole.stage.start();
+    let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask);
     if started.is_err() {
-        STATE.store(ENDED, Ordering::Release);
+        manhole.stage.end();
     }
     started
 }
 
-/// The observer thread's start.
-extern "C" fn observer(_: *mut std::ffi::c_void) -> *mut std::ffi::c_void {
-    if let Some(manhole) = installed() {
-        let delay = fork::take_delay(manhole);
-        // A bug of ours ends the manhole, not the host.
-        let ended = std::panic::catch_unwind(|| crate::server::run(manhole, delay));
-        if ended.is_err() {
-            log!("the manhole's thread panicked: {}; the application runs on without a manhole", panics::take());
-        }
+/// The actor thread's life.
+extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
+    manhole.actor.begin();
+    fork::after_delay(manhole);
+    if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
+        log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
+        manhole.stage.end();
+    }
+    manhole.actor.run();
+    None
+}
+
+/// The observer thread's life.
+extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
+    // A bug of ours ends the manhole, not the host.
+    let ended = catch_unwind(AssertUnwindSafe(|| crate::server::run(manhole)));
+    if ended.is_err() {
+        log!("the manhole's thread panicked: {}; the application runs on without a manhole", panics::take());
     }
     exit::remove_socket();
-    ended();
-    std::ptr::null_mut()
-}
-
-fn set_state(state: u32) {
-    STATE.store(state, Ordering::Release);
-    futex::wake(&STATE);
-}
-
-/// In a forked child: the observer is the parent's. Whether there was one.
-fn disown() -> bool {
-    STATE.swap(ABSENT, Ordering::Relaxed) != ABSENT
-}
-
-/// The observer, before it makes the socket's name. False when the process ends already.
-pub fn begin_opening() -> bool {
-    STATE.compare_exchange(STARTING, OPENING, Ordering::AcqRel, Ordering::Acquire).is_ok()
-}
-
-/// The observer, when clients can connect.
-pub fn opened() {
-    set_state(LISTENING);
-}
-
-/// The observer, when it serves no more.
-pub fn ended() {
-    set_state(ENDED);
+    manhole.rope.cut();
+    manhole.count_clients(0);
+    manhole.stage.end();
+    None
 }
 
 /// The process ends: an observer that has not begun makes no name any more, and what it made goes. So a
-/// program of a millisecond neither waits for its manhole nor leaves a name behind.
+/// program of a millisecond neither waits for its manhole nor leaves a name behind. Connected clients may finish
+/// first, unless `daemon_connection` says that they die with the process.
 pub fn finish() {
-    if STARTER.load(Ordering::Relaxed) != process::pid() {
+    let Some(manhole) = installed() else { return };
+    if manhole.stage.prevent() {
         return;
     }
-    if STATE.compare_exchange(STARTING, ENDED, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        wait_while_opening(Duration::from_millis(100));
-        exit::remove_socket();
+    manhole.stage.wait_while_opening(Duration::from_millis(100));
+    exit::remove_socket();
+    let count = manhole.connected.load(Ordering::Acquire);
+    if count > 0 && !manhole.config.daemon_connection {
+        log!("the process ends when its {count} connected clients have left (daemon_connection=False)");
+        // Without the ring they are not told, and leave all the same.
+        let _ = manhole.ask(Wish::Finish);
+        while let count @ 1.. = manhole.connected.load(Ordering::Acquire) {
+            futex::wait(&manhole.connected, count, None);
+        }
     }
-}
-
-/// Waits until the socket is open or will not be; false when that took longer than `patience`.
-fn wait_while_opening(patience: Duration) -> bool {
-    [STARTING, OPENING].into_iter().all(|state| futex::wait_until_changed(&STATE, state, patience))
 }

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bell;
 pub mod credentials;
 pub mod lines;
 pub mod listener;
@@ -19,13 +20,14 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::lifecycle::{self, Manhole, exit};
+use crate::lifecycle::{self, Manhole, Wish, exit};
 use crate::log;
 use crate::shell::World;
 use crate::stack::capture::dumpable;
 use crate::sys::clock::monotonic;
 use crate::sys::poll::poll;
 use crate::sys::{Errno, allocator, descriptors, filter, futex, thread};
+use bell::Bell;
 use listener::Listener;
 use session::Session;
 
@@ -45,19 +47,18 @@ fn pause(time: Duration) {
     }
 }
 
-/// The observer's life, after `delay` for a forked child. Returns only when it cannot begin.
-pub fn run(manhole: &'static Manhole, delay: Duration) {
+/// The observer's life. Returns when it cannot begin, or must end.
+pub fn run(manhole: &'static Manhole) {
     thread::set_name(c"Manhole");
-    if !delay.is_zero() {
-        pause(delay);
-    }
     if let Err(error) = descriptors::leave_application() {
         // Living in the application's table would be seen, and closed, by the application.
         log!("cannot leave the application's descriptor table: {}; it runs on without a manhole", error.desc());
         return;
     }
     filter::look();
-    if !lifecycle::begin_opening() {
+    // Without a bell (`pipe2` is refused, or no descriptor left) only a release and a farewell are lost.
+    let bell = Bell::hang(&manhole.rope).ok();
+    if !manhole.stage.begin_opening() {
         return;
     }
     let listener = match Listener::open(manhole) {
@@ -68,10 +69,11 @@ pub fn run(manhole: &'static Manhole, delay: Duration) {
         }
     };
     log!("Manhole UDS path: {}", listener.path());
-    lifecycle::opened();
+    manhole.stage.opened();
     allocator::reserve();
     allocator::set_last_resort(give_up);
-    Observer { listener, sessions: Vec::new(), world: World::new(manhole), clients: 0, resting: None }.serve();
+    let world = World::new(manhole);
+    Observer { bell, listener: Some(listener), sessions: Vec::new(), world, clients: 0, resting: None }.serve();
 }
 
 /// There is no memory even in reserve: leaves everything, and this thread never goes on. No thread is stopped
@@ -81,14 +83,20 @@ fn give_up() -> ! {
     log!("out of memory: the manhole closes; the application runs on without it");
     exit::remove_socket();
     descriptors::close_private();
-    lifecycle::ended();
+    if let Some(manhole) = lifecycle::installed() {
+        manhole.rope.cut();
+        manhole.count_clients(0);
+        manhole.stage.end();
+    }
     loop {
         futex::wait(&AtomicU32::new(0), 0, None);
     }
 }
 
 struct Observer {
-    listener: Listener,
+    bell: Option<Bell>,
+    /// None when the process ends and only those who are in may finish.
+    listener: Option<Listener>,
     sessions: Vec<Session>,
     world: World,
     /// How many clients there ever were: the next one's number.
@@ -97,18 +105,28 @@ struct Observer {
     resting: Option<Instant>,
 }
 
+/// What woke the loop.
+struct Woken {
+    bell: bool,
+    listener: bool,
+    sessions: Vec<PollFlags>,
+}
+
 impl Observer {
     fn serve(mut self) {
         loop {
-            let (listening, events) = self.wait();
+            let woken = self.wait();
             let now = Instant::now();
-            if listening || events.iter().any(|events| events.contains(PollFlags::POLLIN)) {
+            if woken.bell && self.answer_bell() == Wish::Leave {
+                return;
+            }
+            if woken.listener || woken.sessions.iter().any(|events| events.contains(PollFlags::POLLIN)) {
                 filter::look();
             }
-            if listening {
+            if woken.listener {
                 self.let_in(now);
             }
-            for (session, events) in self.sessions.iter_mut().zip(events) {
+            for (session, events) in self.sessions.iter_mut().zip(woken.sessions) {
                 session.run(events, now, &mut self.world);
             }
             if allocator::take_exhausted() {
@@ -116,14 +134,31 @@ impl Observer {
                 self.world.forget();
             }
             self.sessions.retain(|session| !session.is_over());
+            self.world.manhole.count_clients(self.sessions.len());
             if self.sessions.is_empty() {
                 self.world.rest();
             }
         }
     }
 
-    /// Sleeps until something can be done; whether the listener is ready, and each session's events.
-    fn wait(&mut self) -> (bool, Vec<PollFlags>) {
+    /// Somebody rang: what is asked for.
+    fn answer_bell(&mut self) -> Wish {
+        self.bell.iter().for_each(Bell::hush);
+        let wish = self.world.manhole.wish();
+        match wish {
+            Wish::Serve => {}
+            Wish::Finish if self.listener.take().is_some() => {
+                let farewell = "the process ends, and waits for you to leave (daemon_connection=False)";
+                self.sessions.iter_mut().for_each(|session| session.tell(farewell));
+            }
+            Wish::Finish => {}
+            Wish::Leave => log!("released: the manhole closes, with {} clients connected", self.sessions.len()),
+        }
+        wish
+    }
+
+    /// Sleeps until something can be done.
+    fn wait(&mut self) -> Woken {
         let now = Instant::now();
         self.resting = self.resting.filter(|until| *until > now);
         let accepting = self.resting.is_none() && self.sessions.len() < MAX_SESSIONS;
@@ -132,9 +167,10 @@ impl Observer {
             _ if self.sessions.iter().any(Session::is_runnable) => Some(Duration::ZERO),
             deadline => deadline.map(|deadline| deadline.saturating_duration_since(now)),
         };
-        let mut all: Vec<PollFd<'_>> = Vec::with_capacity(self.sessions.len() + 1);
-        let wanted = if accepting { PollFlags::POLLIN } else { PollFlags::empty() };
-        all.push(PollFd::new(self.listener.as_fd(), wanted));
+        let listener = self.listener.as_ref().filter(|_| accepting);
+        let mut all: Vec<PollFd<'_>> = Vec::with_capacity(self.sessions.len() + 2);
+        all.extend(self.bell.iter().map(|bell| PollFd::new(bell.as_fd(), PollFlags::POLLIN)));
+        all.extend(listener.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
         all.extend(self.sessions.iter().map(|session| PollFd::new(session.as_fd(), session.interest())));
         if let Err(error) = poll(&mut all, timeout) {
             // EINTR with a sigmask that lets signals in: look again. EINVAL when the application has lowered
@@ -142,19 +178,22 @@ impl Observer {
             if error != Errno::EINTR {
                 pause(POLL_PAUSE);
             }
-            return (false, vec![PollFlags::empty(); self.sessions.len()]);
+            return Woken { bell: false, listener: false, sessions: vec![PollFlags::empty(); self.sessions.len()] };
         }
         let mut events = all.iter().map(|entry| entry.revents().unwrap_or(PollFlags::empty()));
-        let listening = events.next().is_some_and(|events| !events.is_empty());
-        (listening, events.collect())
+        let mut one = |is_there: bool| is_there && events.next().is_some_and(|events| !events.is_empty());
+        let (bell, listener) = (one(self.bell.is_some()), one(listener.is_some()));
+        Woken { bell, listener, sessions: events.collect() }
     }
 
     fn let_in(&mut self, now: Instant) {
-        match self.listener.accept() {
+        let Some(listener) = &self.listener else { return };
+        match listener.accept() {
             Ok((socket, name)) => {
                 self.clients += 1;
                 if let Some(session) = Session::open(self.clients, socket, &name, &self.world) {
                     self.sessions.push(session);
+                    self.world.manhole.count_clients(self.sessions.len());
                 }
             }
             Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => {}

@@ -12,6 +12,7 @@ use nix::poll::PollFlags;
 
 use super::credentials;
 use super::lines::{Input, Lines};
+use crate::config::Handler;
 use crate::log;
 use crate::protocol::{self, Request, RequestDecoder, Status};
 use crate::shell::{self, Job, Step, World};
@@ -25,8 +26,8 @@ const SLICE: Duration = Duration::from_millis(10);
 
 /// How the client talks.
 enum Mode {
-    /// A person: banner, stacks, prompt.
-    Interactive(Lines),
+    /// A person: banner, stacks, prompt; or, with `connection_handler=exec`, the answers alone.
+    Interactive(Lines, Handler),
     /// A program: frames, and requests that wait for their turn.
     Framed(RequestDecoder, Vec<u8>),
 }
@@ -79,7 +80,7 @@ impl Session {
                 refuse(&format!("frames of version {other} are not spoken here, only {}", protocol::VERSION));
                 return None;
             }
-            None => Mode::Interactive(Lines::default()),
+            None => Mode::Interactive(Lines::default(), world.manhole.config.connection_handler),
         };
         log!("client {number} connected: pid={} uid={} gid={}", peer.pid, peer.uid, peer.gid);
         let mut session = Self {
@@ -96,7 +97,7 @@ impl Session {
             stuck_since: None,
             patience: world.manhole.config.client_timeout,
         };
-        if let Mode::Interactive(_) = session.mode {
+        if let Mode::Interactive(_, Handler::Repl) = session.mode {
             session.output.extend_from_slice(shell::banner(world).as_bytes());
             session.begin(0, b"stacks");
         }
@@ -150,6 +151,14 @@ impl Session {
         }
     }
 
+    /// Says something that no command asked for, to a person: on a line of its own, with a new prompt if one stood there.
+    pub fn tell(&mut self, message: &str) {
+        if let Mode::Interactive(_, Handler::Repl) = self.mode {
+            let (before, after) = if self.running.is_none() { ("\n", protocol::PROMPT) } else { ("", "") };
+            self.output.extend_from_slice(format!("{before}# {message}\n{after}").as_bytes());
+        }
+    }
+
     /// Gives the running command up: there is no memory for it.
     pub fn give_up_job(&mut self) {
         if let Some(running) = self.running.take() {
@@ -183,7 +192,7 @@ impl Session {
             return false;
         }
         match &mut self.mode {
-            Mode::Interactive(lines) => match lines.next(self.at_end) {
+            Mode::Interactive(lines, _) => match lines.next(self.at_end) {
                 None => return false,
                 Some(Input::Line(line)) => self.begin(0, &line),
                 Some(Input::TooLong) => {
@@ -228,14 +237,15 @@ impl Session {
 
     fn answer(&mut self, id: u64, text: &[u8]) {
         match self.mode {
-            Mode::Interactive(_) => self.output.extend_from_slice(text),
+            Mode::Interactive(..) => self.output.extend_from_slice(text),
             Mode::Framed(..) => protocol::encode_data(id, text, &mut self.output),
         }
     }
 
     fn finish(&mut self, id: u64, status: Status) {
         match self.mode {
-            Mode::Interactive(_) => self.output.extend_from_slice(protocol::PROMPT.as_bytes()),
+            Mode::Interactive(_, Handler::Repl) => self.output.extend_from_slice(protocol::PROMPT.as_bytes()),
+            Mode::Interactive(_, Handler::Exec) => {}
             Mode::Framed(..) => protocol::encode_done(id, status, &mut self.output),
         }
     }
@@ -247,7 +257,7 @@ impl Session {
             Ok(count) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
                 match &mut self.mode {
-                    Mode::Interactive(lines) => lines.push(bytes),
+                    Mode::Interactive(lines, _) => lines.push(bytes),
                     Mode::Framed(_, waiting) => waiting.extend_from_slice(bytes),
                 }
             }
@@ -289,14 +299,14 @@ impl Session {
     fn has_input(&self) -> bool {
         !self.leaving
             && match &self.mode {
-                Mode::Interactive(lines) => lines.has_line(),
+                Mode::Interactive(lines, _) => lines.has_line(),
                 Mode::Framed(_, bytes) => !bytes.is_empty(),
             }
     }
 
     /// A line has no end yet although it is too long, and nobody can throw it away while a job runs.
     fn is_full(&self) -> bool {
-        matches!(&self.mode, Mode::Interactive(lines) if self.running.is_some() && lines.is_full())
+        matches!(&self.mode, Mode::Interactive(lines, _) if self.running.is_some() && lines.is_full())
     }
 
     /// The client sends no more (or wants to leave), and everything it asked for is done.

@@ -2,6 +2,7 @@
 //!
 //! Context: any; waking is one system call and fit for a signal handler.
 
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -88,5 +89,52 @@ impl Lock {
 impl Default for Lock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A value that one thread at a time looks at, under a [`Lock`].
+pub struct Guarded<T> {
+    lock: Lock,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is touched only while the lock is held, by one thread at a time.
+unsafe impl<T: Send> Sync for Guarded<T> {}
+
+/// Gives the lock back even when the work panics.
+struct Held<'a>(&'a Lock);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl<T> Guarded<T> {
+    /// Holds `value`.
+    pub const fn new(value: T) -> Self {
+        Self { lock: Lock::new(), value: UnsafeCell::new(value) }
+    }
+
+    /// Works with the value. The work must be short, and must not come back here.
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        self.lock.acquire();
+        let _held = Held(&self.lock);
+        // SAFETY: the lock is held until `work` has ended, and the reference does not outlive it.
+        work(unsafe { &mut *self.value.get() })
+    }
+
+    /// In a forked child: a thread that is not there may have held the lock in the middle of a change. The old
+    /// value is forgotten, not dropped.
+    pub fn replace_in_child(&self, value: T) {
+        // SAFETY: the child has one thread, which runs this.
+        unsafe { self.value.get().write(value) };
+        self.lock.release();
+    }
+}
+
+impl<T: Default> Default for Guarded<T> {
+    fn default() -> Self {
+        Self::new(T::default())
     }
 }

@@ -36,6 +36,13 @@ pub fn tid() -> i32 {
     id(libc::SYS_gettid)
 }
 
+/// Whether there is a process `pid` (not reaped yet).
+pub fn exists(pid: i32) -> bool {
+    // SAFETY: kill with signal 0 touches no memory.
+    let answer = unsafe { raw::syscall6(libc::SYS_kill, [pid as usize, 0, 0, 0, 0, 0]) };
+    answer != Err(super::Errno::ESRCH)
+}
+
 /// The effective user id of the calling thread.
 pub fn effective_uid() -> u32 {
     id(libc::SYS_geteuid) as u32

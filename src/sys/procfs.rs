@@ -73,6 +73,13 @@ impl File {
 }
 
 impl File {
+    /// One `read` from where the file stands; 0 is the end.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        let arguments = [self.0 as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0];
+        // SAFETY: the kernel writes only into `buffer`.
+        unsafe { raw::syscall6(libc::SYS_read, arguments) }
+    }
+
     /// One `write`. Short writes are the caller's matter.
     pub fn write(&self, bytes: &[u8]) -> Result<usize> {
         let arguments = [self.0 as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0];

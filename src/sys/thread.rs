@@ -12,9 +12,13 @@ pub fn set_name(name: &std::ffi::CStr) {
     let _ = unsafe { raw::syscall6(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0, 0]) };
 }
 
-/// Starts a detached thread with the signals of `mask` blocked (bit n - 1 for signal n). The mask is
-/// set by `pthread_sigmask`, which leaves glibc's internal signals open: its `setuid` must reach us.
-pub fn spawn(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void, stack: usize, mask: u64) -> Result<()> {
+/// What a thread of ours runs; nobody takes its result.
+pub type Body<T> = extern "C" fn(&'static T) -> Option<&'static T>;
+type PlainBody = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+
+/// Starts a detached thread that runs `body` with the signals of `mask` blocked (bit n - 1 for signal n). The
+/// mask is set by `pthread_sigmask`, which leaves glibc's internal signals open: its `setuid` must reach us.
+pub fn spawn<T: Sync>(body: Body<T>, argument: &'static T, stack: usize, mask: u64) -> Result<()> {
     let mut wanted = empty_set();
     for signal in 1..=64 {
         if mask >> (signal - 1) & 1 == 1 {
@@ -25,7 +29,9 @@ pub fn spawn(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void, stack:
     let mut before = empty_set();
     // SAFETY: both sets are valid for the call.
     check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &wanted, &mut before) })?;
-    let started = create(body, stack);
+    // SAFETY: both signatures pass one pointer and return one, where `None` is null.
+    let plain = unsafe { std::mem::transmute::<Body<T>, PlainBody>(body) };
+    let started = create(plain, std::ptr::from_ref(argument).cast_mut().cast(), stack);
     // SAFETY: `before` was filled in above.
     check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) })?;
     started
@@ -36,7 +42,7 @@ fn empty_set() -> libc::sigset_t {
     unsafe { std::mem::zeroed() }
 }
 
-fn create(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void, stack: usize) -> Result<()> {
+fn create(body: PlainBody, argument: *mut libc::c_void, stack: usize) -> Result<()> {
     let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
     // SAFETY: `attributes` has room for the object that this initialises.
@@ -46,8 +52,8 @@ fn create(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void, stack: us
     // SAFETY: initialised above.
     unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
     let mut thread = 0;
-    // SAFETY: `body` is a plain function that takes no notice of its argument.
-    let error = unsafe { libc::pthread_create(&mut thread, attributes, body, std::ptr::null_mut()) };
+    // SAFETY: `argument` is what `body` expects, and lives for ever.
+    let error = unsafe { libc::pthread_create(&mut thread, attributes, body, argument) };
     // SAFETY: initialised above, not used again.
     unsafe { libc::pthread_attr_destroy(attributes) };
     check(error)
