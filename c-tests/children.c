@@ -53,7 +53,7 @@ static void show_self(void)
         handled += sigaction(number, 0, &action) == 0 && action.sa_handler != SIG_DFL;
     }
     errno = 0;
-    pid_t child = waitpid(-1, 0, WNOHANG | __WALL);
+    pid_t child = waitpid(-1, 0, WNOHANG);
     printf("  descriptors %d, threads %d, handlers %d, dumpable %d, wait %d errno %d\n", descriptors, threads, handled,
            prctl(PR_GET_DUMPABLE), (int)child, errno);
     fflush(stdout);

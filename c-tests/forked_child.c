@@ -6,6 +6,7 @@
  *   forkpty  with a terminal of its own, whose text the parent copies to standard error
  *   twice    a grandchild; its parent is gone
  *   daemon   by daemon(3): the first process is gone
+ *   daemon-twice  in the manner of System V: the first two processes are gone
  * It prints `child PID` and `forked`. The child waits in `child_waits_here` until SIGTERM, and ends by exit(3);
  * the parent collects it, prints `child ended STATUS`, and waits for its second line.
  */
@@ -103,6 +104,11 @@ int main(int argc, char **argv)
     } else if (strcmp(way, "daemon") == 0) {
         if (daemon(1, 1) != 0)
             finish("FAIL daemon");
+        be_the_child();
+    } else if (strcmp(way, "daemon-twice") == 0) {
+        for (int times = 0; times < 2; times++)
+            if (fork() != 0)
+                _exit(0);
         be_the_child();
     } else {
         fork_here(&child);

@@ -32,7 +32,7 @@ static void *allocate_for_ever(void *seed)
 
 static void *allocate(void *unused)
 {
-    churn(7, 1000);
+    churn(7, 300);
     return unused;
 }
 
@@ -41,7 +41,7 @@ static int child_works(void)
 {
     pthread_t thread;
     alarm(15); /* a child that hangs ends, and its status tells */
-    churn(5, 1000);
+    churn(5, 300);
     return pthread_create(&thread, 0, allocate, 0) == 0 && pthread_join(thread, 0) == 0;
 }
 

@@ -94,6 +94,8 @@ fn a_connected_client_finishes_before_the_process_ends() {
         let mut host = start(way, "daemon_connection=False");
         let mut session = host.connect();
         host.tell("\n");
+        // It is told, and has a prompt.
+        assert!(session.answer().contains("daemon_connection=False"));
         waits_for_its_client(&mut host);
         let dump = Dump::parse(&session.command("stacks"));
         assert!(dump.threads.iter().any(|thread| !thread.frames.is_empty()), "{way}: {dump:#?}");
@@ -126,11 +128,12 @@ fn nc_finishes_before_the_process_ends() {
 fn a_command_that_runs_at_exit_is_answered() {
     let mut host = start("exit", "");
     let mut session = host.connect();
-    std::io::Write::write_all(session.stream(), "stacks\n".repeat(200).as_bytes()).expect("send");
+    let commands = format!("{}exit\n", "stacks\n".repeat(200));
+    std::io::Write::write_all(session.stream(), commands.as_bytes()).expect("send");
     host.tell("\n");
-    let shown = (0..200).filter(|_| session.answer().contains("ThreadID=")).count();
-    assert_eq!(shown, 200);
-    drop(session);
+    let text = read_to_end(session.stream());
+    let main = format!("ThreadID={}, name=", host.pid());
+    assert_eq!(text.matches(&main).count(), 200, "{}", host.story());
     assert_eq!(host.wait().code(), Some(7));
 }
 
