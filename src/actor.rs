@@ -108,11 +108,15 @@ impl Actor {
         self.tid.store(process::proc_tid().unwrap_or_else(process::tid), Ordering::Release);
     }
 
-    /// Takes no more work; the thread ends when it is done. False when that took longer than `patience`: it hangs
-    /// in what it runs, and ends if that ever returns.
-    pub fn close(&self, patience: Duration) -> bool {
+    /// Takes no more work; the thread ends when it is done with what it has.
+    pub fn close(&self) {
         self.desk.with(|desk| desk.closed = true);
         self.ring();
+    }
+
+    /// Waits for the thread's end; false when that took longer than `patience`: it hangs in what it runs, and ends if
+    /// that ever returns.
+    pub fn wait_for_end(&self, patience: Duration) -> bool {
         futex::wait_until_changed(&self.gone, 0, patience)
     }
 

@@ -268,8 +268,8 @@ fn a_host_of_another_user_lets_that_user_and_root_in() {
 }
 
 #[test]
-fn a_held_connection_does_not_keep_the_host_from_ending() {
-    let mut host = Launch::new("/bin/cat").start();
+fn a_held_connection_does_not_keep_the_host_from_ending_if_it_is_a_daemon() {
+    let mut host = Launch::new("/bin/cat").option("daemon_connection=True").start();
     let mut session = host.connect();
     let start = Instant::now();
     host.release();

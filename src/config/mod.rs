@@ -21,6 +21,19 @@ use literal::Value;
 /// The environment variable that carries the options.
 pub const VARIABLE: &str = "MANHOLE";
 
+/// What the value of [`VARIABLE`] means.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("unset, or MANHOLE=", "A manhole with the defaults."),
+    (
+        "MANHOLE='key=value, …'",
+        "A manhole with these options. A mistake costs one log line and the manhole, never the program.",
+    ),
+    ("MANHOLE=off", "No manhole."),
+];
+
+/// The value of [`VARIABLE`] that keeps us out.
+pub const OFF: &str = "off";
+
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -390,8 +403,14 @@ impl Config {
     /// Whether forked children get a manhole of their own without being asked: a fixed path could not be
     /// shared, and where a signal opens the manhole, children keep the signal instead.
     pub fn follows_forks(&self) -> bool {
-        let on_signal = self.activate_on.is_some() || self.oneshot_on.is_some();
-        self.patch_fork && !on_signal && self.socket_path.as_ref().is_none_or(|path| path.contains("{pid}"))
+        self.patch_fork
+            && !self.waits_for_signal()
+            && self.socket_path.as_ref().is_none_or(|path| path.contains("{pid}"))
+    }
+
+    /// Whether a signal opens the manhole.
+    pub fn waits_for_signal(&self) -> bool {
+        self.activate_on.is_some() || self.oneshot_on.is_some()
     }
 
     /// Why forked children get none although `patch_fork` is on, in words.

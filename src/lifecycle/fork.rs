@@ -80,9 +80,8 @@ extern "C" fn child() {
 
 /// Makes the parent's install the child's, or forgets it.
 fn inherit(manhole: &'static Manhole) {
-    let keeps_signal = manhole.config.activate_on.is_some() || manhole.config.oneshot_on.is_some();
     let follows = manhole.has_threads() && manhole.config.follows_forks();
-    if !(keeps_signal || follows) {
+    if !(manhole.config.waits_for_signal() || follows) {
         INSTALLED.clear();
         return;
     }

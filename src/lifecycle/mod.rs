@@ -17,7 +17,7 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 
 use crate::actor::Actor;
-use crate::config::{Config, ConfigError, VARIABLE};
+use crate::config::{Config, ConfigError, OFF, VARIABLE};
 use crate::inspect::process::ProcessFacts;
 use crate::log;
 use crate::server::bell::Rope;
@@ -154,6 +154,13 @@ impl Manhole {
         self.rope.ring()
     }
 
+    /// Logs why forked children will have no manhole although `patch_fork` is on.
+    pub fn tell_of_forks(&self) {
+        if self.config.patch_fork && !self.config.follows_forks() {
+            log!("forked children get no manhole of their own: {}", self.config.why_not_after_fork());
+        }
+    }
+
     /// The observer tells how many clients are connected.
     pub fn count_clients(&self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -180,7 +187,7 @@ pub fn start_from_environment() {
         return;
     }
     let text = startup::variable(VARIABLE).unwrap_or_default();
-    if text.trim() == "off" {
+    if text.trim() == OFF {
         return;
     }
     match Config::parse(&text) {
@@ -249,8 +256,8 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     panics::install();
     fork::install();
     exit::install();
-    if manhole.config.patch_fork && !manhole.config.follows_forks() {
-        log!("forked children get no manhole of their own: {}", manhole.config.why_not_after_fork());
+    if manhole.config.waits_for_signal() {
+        manhole.tell_of_forks();
     }
     let patience = manhole.config.start_timeout;
     if manhole.has_threads() && !patience.is_zero() && !manhole.stage.wait_while_opening(patience) {
@@ -276,7 +283,8 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
             return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));
         }
     }
-    if manhole.has_threads() && !manhole.actor.close(PATIENCE) {
+    manhole.actor.close();
+    if manhole.has_threads() && !manhole.actor.wait_for_end(PATIENCE) {
         let what = manhole.actor.busy().map_or("its work".to_owned(), |(what, _)| what);
         log!("released, but thread `Manhole actor` hangs in {what} and ends when that returns");
     }
@@ -303,6 +311,7 @@ extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
     if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
         log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
         manhole.stage.end();
+        manhole.actor.close();
     }
     manhole.actor.run();
     None
@@ -319,6 +328,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.rope.cut();
     manhole.count_clients(0);
     manhole.stage.end();
+    manhole.actor.close();
     None
 }
 

@@ -69,6 +69,9 @@ pub fn run(manhole: &'static Manhole) {
         }
     };
     log!("Manhole UDS path: {}", listener.path());
+    if !manhole.config.waits_for_signal() {
+        manhole.tell_of_forks();
+    }
     manhole.stage.opened();
     allocator::reserve();
     allocator::set_last_resort(give_up);
@@ -87,6 +90,7 @@ fn give_up() -> ! {
         manhole.rope.cut();
         manhole.count_clients(0);
         manhole.stage.end();
+        manhole.actor.close();
     }
     loop {
         futex::wait(&AtomicU32::new(0), 0, None);
