@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use harness::Scratch;
 use harness::dump::Dump;
@@ -46,7 +47,7 @@ fn named_in(directory: &Path) -> String {
     format!("socket_path='{}/{{pid}}'", directory.display())
 }
 
-/// Runs `work` while a thread asks for stacks at `path` without pause; each is answered.
+/// Runs `work` while a thread asks for stacks at `path` again and again; each is answered.
 fn while_dumping<R>(path: &Path, work: impl FnOnce() -> R) -> R {
     let (stop, dumps) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -55,6 +56,8 @@ fn while_dumping<R>(path: &Path, work: impl FnOnce() -> R) -> R {
             while !stop.load(Ordering::Relaxed) {
                 assert!(session.command("stacks").contains("ThreadID="));
                 dumps.fetch_add(1, Ordering::Relaxed);
+                // On two processors the servers need one.
+                std::thread::sleep(Duration::from_millis(10));
             }
         });
         until("a first dump", || dumps.load(Ordering::Relaxed) > 0);
@@ -244,8 +247,12 @@ fn postgres(scratch: &Scratch, names: &Scratch) -> Host {
     // Workers even for a small table.
     let launch = launch.args(["-c", "min_parallel_table_scan_size=0", "-c", "parallel_setup_cost=0"]);
     let launch = launch.args(["-c", "parallel_tuple_cost=0"]).option(&named_in(names.path()));
-    let mut host =
-        launch.option("reinstall_delay=0.1").with(|command| drop(command.uid(65534).gid(65534))).start_only();
+    let mut host = launch
+        .option("reinstall_delay=0.1")
+        .with(|command| {
+            command.uid(65534).gid(65534);
+        })
+        .start_only();
     drop(host.connect_to(&names.path().join(host.pid().to_string())));
     host.wait_for_stderr("ready to accept connections");
     host
