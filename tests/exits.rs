@@ -26,7 +26,7 @@ fn start(way: &str, options: &str) -> Host {
 
 #[test]
 fn a_normal_end_leaves_no_name_and_the_status_as_it_was() {
-    for way in ["return", "exit", "quick_exit", "thread"] {
+    for way in ["return", "exit", "quick_exit", "thread", "_exit"] {
         let mut host = start(way, "");
         host.tell("\n");
         assert_eq!(host.wait().to_string(), bare_status(way), "{way}; {}", host.story());
@@ -56,7 +56,7 @@ fn exit_handlers_of_the_application_are_still_looked_at() {
 
 #[test]
 fn a_violent_end_has_its_status_and_the_next_start_replaces_the_name() {
-    for way in ["_exit", "abort", "kill"] {
+    for way in ["abort", "kill"] {
         let mut host = start(way, "");
         let before = identity(&host.socket());
         host.tell("\n");
@@ -135,6 +135,16 @@ fn a_command_that_runs_at_exit_is_answered() {
     let main = format!("ThreadID={}, name=", host.pid());
     assert_eq!(text.matches(&main).count(), 200, "{}", host.story());
     assert_eq!(host.wait().code(), Some(7));
+}
+
+#[test]
+fn at_once_means_at_once() {
+    let mut host = start("_exit", "daemon_connection=False");
+    let mut session = host.connect();
+    host.tell("\n");
+    assert_eq!(host.wait().code(), Some(7));
+    read_to_end(session.stream());
+    assert!(!host.socket().exists());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::{INSTALLED, Manhole, Wish, exit, start_threads};
 use crate::log;
 use crate::stack::capture::{dumpable, signal};
-use crate::sys::{self, Errno, descriptors, fork, process};
+use crate::sys::{self, Errno, descriptors, filter, fork, process};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// The threads that start next were started by a fork.
@@ -67,6 +67,7 @@ extern "C" fn child() {
     let before = Errno::last_raw();
     // What a dump of the parent changed for its time would stay so in the child.
     dumpable::put_back();
+    filter::put_back_in_child();
     signal::put_back_in_child();
     descriptors::forget_private();
     exit::forget_socket();
