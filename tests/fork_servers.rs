@@ -85,7 +85,8 @@ impl Redis {
     }
 
     fn ask(&mut self, command: &str) -> String {
-        write!(self.0.get_mut(), "{command}\r\n").expect("send");
+        // In one piece, or the second waits for the first one's acknowledgement.
+        self.0.get_mut().write_all(format!("{command}\r\n").as_bytes()).expect("send");
         let mut answer = String::new();
         self.0.read_line(&mut answer).expect("answer");
         // A bulk string: its length, then that much and a line's end.
