@@ -71,7 +71,8 @@ fn as_bare(expected: &[String], options: &str) -> Vec<String> {
 #[test]
 fn wait_tells_the_same_and_children_see_the_same() {
     let expected = bare();
-    for capture in ["auto", "ptrace", "signal"] {
+    // Not by signals alone: a child without fork hooks may inherit the handler that is installed for a dump's time.
+    for capture in ["auto", "ptrace"] {
         let strays = as_bare(&expected, &format!("reinstall_delay=3600,capture={capture}"));
         assert!(strays.is_empty(), "{capture}: {strays:?}");
     }

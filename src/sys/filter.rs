@@ -9,9 +9,9 @@
 //! A filter that the application adds later, for all its threads, is usually a list of the few calls that it needs
 //! from there on; `clone` may not be among them, so nothing is tried, and none of these calls made any more.
 
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use super::{clock, memory, process, ptrace, raw, sibling};
+use super::{clock, dumpable, memory, process, ptrace, raw, sibling};
 
 /// A call that filters like to punish, and that we can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +33,6 @@ const PATIENCE: u64 = 50_000_000;
 static ALLOWED: AtomicU32 = AtomicU32::new(ALL);
 /// How many filters there were at the last look; -1 before the first.
 static FILTERS: AtomicI32 = AtomicI32::new(-1);
-
-/// The dumpable flag as it was before the trial that is under way.
-static DUMPABLE: AtomicUsize = AtomicUsize::new(UNTOUCHED);
-const UNTOUCHED: usize = usize::MAX;
 
 /// Whether the observer may make `call`.
 pub fn allows(call: Call) -> bool {
@@ -64,14 +60,6 @@ pub fn look() {
     }
 }
 
-/// In a child that was forked during a trial: puts the flag back that the trial took. One system call at most.
-pub fn put_back_in_child() {
-    let dumpable = DUMPABLE.swap(UNTOUCHED, Ordering::Relaxed);
-    if dumpable != UNTOUCHED {
-        process::set_dumpable(dumpable);
-    }
-}
-
 /// What a trial and its maker share.
 struct Trial {
     call: Call,
@@ -84,16 +72,12 @@ struct Trial {
 fn survives(call: Call) -> bool {
     let Ok(stack) = sibling::Mapping::with_guard(STACK) else { return false };
     let trial = Box::new(Trial { call, alive: AtomicU32::new(1), survived: AtomicU32::new(0) });
-    let dumpable = process::dumpable();
-    // Before the flag: a child forked in between puts back what is still there.
-    DUMPABLE.store(dumpable, Ordering::SeqCst);
-    process::set_dumpable(0);
+    dumpable::change(0);
     let argument = std::ptr::from_ref(&*trial).cast_mut().cast();
     // SAFETY: `attempt` keeps to raw calls and to `trial`, which with the stack is kept until it is gone.
     let pid = unsafe { sibling::spawn_in_our_memory(attempt, stack.end(), argument, &trial.alive) };
     let gone = pid.is_ok_and(|pid| is_reaped(pid, &trial.alive));
-    process::set_dumpable(dumpable);
-    DUMPABLE.store(UNTOUCHED, Ordering::SeqCst);
+    dumpable::put_back();
     let survived = gone && trial.survived.load(Ordering::Acquire) == 1;
     if !gone && pid.is_ok() {
         std::mem::forget(stack);
