@@ -350,7 +350,7 @@ fn locals_are_names_for_addresses() {
 #[test]
 fn wedged_processes_answer() {
     for name in ["wedged_malloc_interposed", "wedged_arena"] {
-        let mut host = Launch::fixture(name).option(r#"locals={"entry": "&main"}"#).start();
+        let mut host = Launch::fixture(name).option(r#"start_timeout=20, locals={"entry": "&main"}"#).start();
         let mut session = host.connect();
         let program = session.command("sym main");
         assert_eq!(rows(&program).len(), 1, "{program}");

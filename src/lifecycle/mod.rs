@@ -250,6 +250,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     }
     log::configure(config.verbose, &config.verbose_destination);
     let manhole = INSTALLED.set(Manhole::new(config));
+    thread::find_count();
     if manhole.has_threads() {
         start_threads(manhole).map_err(InstallError::Thread)?;
     }
@@ -294,8 +295,9 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
     Ok(())
 }
 
-/// Starts the actor, which starts the observer: so the thread that installs creates but one, and a child that
-/// execs at once too.
+/// Starts the actor, which starts the observer: so the thread that installs creates but one (two cost `/bin/true`
+/// 40 us and more), and a child that execs at once too. `pthread_create` allocates in the thread that calls it, but
+/// for a forked child, where glibc has the stacks of the parent's threads to use again.
 fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
     manhole.stage.start();
     let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask);
@@ -307,14 +309,16 @@ fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
 
 /// The actor thread's life.
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
-    manhole.actor.begin();
+    thread::set_name(c"Manhole actor");
     fork::after_delay(manhole);
+    manhole.actor.begin();
     if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
         log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
         manhole.stage.end();
         manhole.actor.close();
     }
     manhole.actor.run();
+    thread::count_again();
     None
 }
 
@@ -330,6 +334,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.count_clients(0);
     manhole.stage.end();
     manhole.actor.close();
+    thread::count_again();
     None
 }
 

@@ -21,13 +21,12 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::lifecycle::{self, Manhole, Wish, exit};
+use crate::lifecycle::{self, Manhole, Wish, exit, fork};
 use crate::log;
 use crate::shell::World;
-use crate::stack::capture::dumpable;
 use crate::sys::clock::monotonic;
 use crate::sys::poll::poll;
-use crate::sys::{Errno, allocator, descriptors, filter, futex, thread};
+use crate::sys::{Errno, allocator, descriptors, dumpable, filter, futex, thread};
 use bell::Bell;
 use listener::Listener;
 use overheard::Overheard;
@@ -57,6 +56,7 @@ pub fn run(manhole: &'static Manhole) {
         log!("cannot leave the application's descriptor table: {}; it runs on without a manhole", error.desc());
         return;
     }
+    fork::tell();
     filter::look();
     // Without a bell (`pipe2` is refused, or no descriptor left) only a release and a farewell are lost.
     let bell = Bell::hang(&manhole.rope).ok();

@@ -193,7 +193,7 @@ impl Host {
         &self.seen
     }
 
-    /// Takes what it has written until now, without waiting.
+    /// Takes the lines of standard output that have come, waiting for none.
     pub fn read_lines(&mut self) {
         self.seen.extend(self.lines.try_iter());
     }
@@ -314,7 +314,7 @@ impl Host {
 
     /// Everything known about it, for a failure's message.
     pub fn story(&mut self) -> String {
-        self.seen.extend(self.lines.try_iter());
+        self.read_lines();
         let status = self.child.try_wait();
         let preloaded = if self.preloaded { "preloaded" } else { "bare" };
         format!(
