@@ -42,7 +42,8 @@ fn bare() -> Vec<String> {
 fn as_bare(expected: &[String], options: &str) -> Vec<String> {
     let scratch = Scratch::new();
     let name = |pid: &str| scratch.path().join(pid);
-    let launch = Launch::fixture("children").option(options);
+    // Children without fork hooks inherit what a session has put on descriptor 2: see tests/stderr.rs.
+    let launch = Launch::fixture("children").option(options).option("redirect_stderr=False");
     let mut host = launch.option(&format!("socket_path='{}'", name("{pid}").display())).start();
     let (path, stop) = (name(&host.pid().to_string()), AtomicBool::new(false));
     drop(host.connect_to(&path));

@@ -90,7 +90,7 @@ fn under_strace(arguments: &[&str], preload: bool) -> (Host, Option<Relative>) {
     let mut launch = Launch::new("strace").bare().args(["-f", "-o", "/dev/null"]);
     if preload {
         launch = launch.args(["-E".into(), format!("LD_PRELOAD={}", library().display())]);
-        launch = launch.args(["-E", "MANHOLE=verbose=False,start_timeout=20"]);
+        launch = launch.args(["-E", "MANHOLE=verbose=False,start_timeout=20,redirect_stderr=False"]);
     }
     launch = launch.args([fixture(arguments[0])]).args(&arguments[1..]).when_it_says("ready");
     let host = launch.start();
@@ -227,8 +227,9 @@ fn while_gdb_holds_it_the_client_says_so_and_afterwards_it_answers() {
 fn under_filter(denied: &str, preload: bool) -> Host {
     let library = if preload { library().into_os_string() } else { "".into() };
     let launch = Launch::fixture("seccomp_container").bare();
+    // What a session changes of descriptor 2 is the matter of tests/stderr.rs.
     // While the observer starts it tries, in a process of its own, what the filter would do to it.
-    let launch = launch.env("MANHOLE", "start_timeout=20");
+    let launch = launch.env("MANHOLE", "start_timeout=20,redirect_stderr=False");
     launch.args([library, denied.into(), fixture("invisible").into(), "exit".into()]).start()
 }
 

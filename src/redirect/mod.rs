@@ -71,7 +71,7 @@ impl Stderr {
             Err(Unfit::Refused(Errno::ENOENT)) => return Err(Refusal::NotWritable),
             Err(_) => Source::Tap(Tap::begin(&run)?),
         };
-        Ok(Self { source, lines: Lines::new(process::pid()), run })
+        Ok(Self { source, lines: Lines::default(), run })
     }
 
     /// What to wait for with `poll`, for reading.

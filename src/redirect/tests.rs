@@ -116,7 +116,7 @@ fn a_pump_is_a_process_apart() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let bench = bench();
     let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
-    let pumps = children
+    let mut pumps = children
         .split_whitespace()
         .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "Manhole pump\n"));
     let pid = pumps.next_back().unwrap().to_owned();
