@@ -64,9 +64,10 @@ enum Source {
 }
 
 impl Stderr {
-    /// Begins to show descriptor 2 of the table that thread `tid` has.
-    pub fn open(tid: i32, run: Run) -> Result<Self, Refusal> {
-        let source = match Tail::open(tid) {
+    /// Begins to show descriptor 2 of the table that thread `tid` has; a file from its end, or, one that was put
+    /// there meanwhile, from its begin.
+    pub fn open(tid: i32, run: Run, is_new: bool) -> Result<Self, Refusal> {
+        let source = match Tail::open(tid, is_new) {
             Ok(tail) => Source::Tail(tail),
             Err(Unfit::Refused(Errno::ENOENT)) => return Err(Refusal::NotWritable),
             Err(_) => Source::Tap(Tap::begin(&run)?),

@@ -38,6 +38,8 @@ const PUMPS: usize = 8;
 /// Bytes moved at a time, and the stack around that buffer.
 const CHUNK: usize = 64 << 10;
 const STACK: usize = CHUNK + (32 << 10);
+/// PIPE_BUF: more than this is not written in one.
+const PIECE: usize = 4096;
 /// How long a pump may take to begin.
 const PATIENCE: u64 = 1_000_000_000;
 /// When the operator's end is gone: how soon it first looks whether the application is, and how seldom at last.
@@ -300,21 +302,30 @@ impl Pump {
 
     fn work(mut self) {
         let mut buffer = [0; CHUNK];
+        // Bytes at its begin that were read and not passed on yet.
+        let mut kept = 0;
         loop {
-            self.wait();
-            match self.source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    let bytes = buffer.get(..count).unwrap_or_default();
-                    self.deliver(bytes);
-                    if let Some(operator) = &mut self.operator {
-                        operator.offer(bytes);
-                    }
-                }
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(_) => break,
+            if kept == 0 || !self.has_more() {
+                self.pass_on(buffer.get(..kept).unwrap_or_default());
+                kept = 0;
+                self.wait();
             }
+            let count = match buffer.get_mut(kept..).map(|room| self.source.read(room)) {
+                Some(Ok(count @ 1..)) => count,
+                Some(Err(Errno::EINTR | Errno::EAGAIN)) => continue,
+                _ => break,
+            };
+            let end = kept.saturating_add(count).min(CHUNK);
+            // A full buffer may have cut a line in two. Its begin waits for its end, which is there already.
+            let bytes = buffer.get(..end).unwrap_or_default();
+            let lines =
+                if end == CHUNK { bytes.iter().rposition(|byte| *byte == b'\n').map(|last| last + 1) } else { None };
+            let done = lines.filter(|done| end - done < PIECE).unwrap_or(end);
+            self.pass_on(bytes.get(..done).unwrap_or_default());
+            buffer.copy_within(done.min(end)..end, 0);
+            kept = end - done;
         }
+        self.pass_on(buffer.get(..kept).unwrap_or_default());
         // Everything has arrived. Nobody shall wait for what these hold open.
         drop((self.source, self.original, self.operator));
         let Some(application) = &self.application else { return };
@@ -328,6 +339,20 @@ impl Pump {
             unmap::all_but(&self.stack, &maps);
         }
         while poll(&mut entry, None) != Ok(1) {}
+    }
+
+    fn pass_on(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.deliver(bytes);
+            if let Some(operator) = &mut self.operator {
+                operator.offer(bytes);
+            }
+        }
+    }
+
+    /// Whether something can be read now.
+    fn has_more(&self) -> bool {
+        poll(&mut [PollFd::new(self.source.as_fd(), PollFlags::POLLIN)], Some(Duration::ZERO)) == Ok(1)
     }
 
     /// Sleeps until something can be read.
@@ -405,12 +430,12 @@ impl Pump {
         self.maps = None;
     }
 
-    /// Writes all of `bytes` to the original, however long that takes. What it does not take any more (a reader that
+    /// Writes all of `bytes` to the original, however long that takes, and whole lines at a time. What it does not take any more (a reader that
     /// is gone, a full disk) is dropped, as it would have been without us.
     fn deliver(&self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.original.write(rest) {
+            match self.original.write(piece(rest)) {
                 Ok(0) => return,
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
@@ -421,6 +446,14 @@ impl Pump {
             }
         }
     }
+}
+
+/// As many whole lines as the kernel writes into a pipe without mixing them with others' (man 7 pipe): the
+/// application's were not mixed either, and other writers may share its log.
+fn piece(bytes: &[u8]) -> &[u8] {
+    let Some(first) = bytes.get(..PIECE) else { return bytes };
+    let lines = first.iter().rposition(|byte| *byte == b'\n').map_or(PIECE, |last| last + 1);
+    first.get(..lines).unwrap_or(first)
 }
 
 /// The operator's end, which may be full, and never waited for.

@@ -56,13 +56,14 @@ pub enum Look {
 }
 
 impl Tail {
-    /// Follows what descriptor 2 of thread `tid` has open, from its end.
-    pub fn open(tid: i32) -> Result<Self, Unfit> {
+    /// Follows what descriptor 2 of thread `tid` has open, from its end or its begin.
+    pub fn open(tid: i32, from_begin: bool) -> Result<Self, Unfit> {
         let mut path = Path::new();
         write!(path, "/proc/self/task/{tid}/fd/2").map_err(|_| Unfit::Refused(Errno::ENAMETOOLONG))?;
         let (file, status) = open(&path)?;
         let watch = watch(&file);
-        Ok(Self { path, file, identity: status.identity(), offset: status.size, watch, checked: Instant::now() })
+        let offset = if from_begin { 0 } else { status.size };
+        Ok(Self { path, file, identity: status.identity(), offset, watch, checked: Instant::now() })
     }
 
     /// What to wait for.

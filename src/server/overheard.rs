@@ -61,7 +61,7 @@ impl Overheard {
         if !sessions.iter().any(|session| Some(session.number()) == self.owner) {
             self.leave();
             self.owner = sessions.iter().find(|session| session.wants_stderr()).map(Session::number);
-            self.open();
+            self.open(false);
         }
         let Some(owner) = self.owner else { return };
         for session in sessions.iter_mut().filter(|session| session.wants_stderr()) {
@@ -78,7 +78,7 @@ impl Overheard {
         }
     }
 
-    fn open(&mut self) {
+    fn open(&mut self, is_new: bool) {
         self.refused = None;
         if self.owner.is_none() {
             return;
@@ -99,7 +99,7 @@ impl Overheard {
             manhole.actor.post(what, Box::new(work)).is_ok()
         };
         let tid = if is_there { process::proc_tid() } else { manhole.actor.tid() };
-        match tid.ok_or(Refusal::NoActor).and_then(|tid| Stderr::open(tid, Box::new(run))) {
+        match tid.ok_or(Refusal::NoActor).and_then(|tid| Stderr::open(tid, Box::new(run), is_new)) {
             Ok(stderr) => self.stderr = Some(stderr),
             Err(refusal) => self.refuse(&refusal),
         }
@@ -126,7 +126,7 @@ impl Overheard {
                 Condition::Refused(refusal) => self.refuse(&refusal),
                 Condition::Moved => {
                     self.leave();
-                    self.open();
+                    self.open(true);
                 }
                 Condition::Broken => self.refuse(&"its pump has been killed"),
             }
