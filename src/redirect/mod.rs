@@ -12,6 +12,7 @@
 
 pub mod lines;
 pub mod note;
+pub mod operator;
 pub mod pump;
 pub mod tail;
 pub mod tap;

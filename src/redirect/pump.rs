@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::note::Note;
+use super::operator::Operator;
 use crate::sys::futex::Guarded;
 use crate::sys::poll::poll;
 use crate::sys::procfs::File;
@@ -387,7 +387,7 @@ impl Pump {
     /// What there is, of the source, the operator's pipe and the application.
     fn look(&self, timeout: Option<Duration>) -> [PollFlags; 3] {
         let source = self.source.as_fd();
-        let operator = self.operator.as_ref().map_or(source, |operator| operator.pipe.as_fd());
+        let operator = self.operator.as_ref().map_or(source, |operator| operator.as_fd());
         let has_to_tell = self.operator.as_ref().is_some_and(Operator::has_to_tell);
         // It always tells when nobody is left to read.
         let room = if has_to_tell { PollFlags::POLLOUT } else { PollFlags::empty() };
@@ -454,60 +454,4 @@ fn piece(bytes: &[u8]) -> &[u8] {
     let Some(first) = bytes.get(..PIECE) else { return bytes };
     let lines = first.iter().rposition(|byte| *byte == b'\n').map_or(PIECE, |last| last + 1);
     first.get(..lines).unwrap_or(first)
-}
-
-/// The operator's end, which may be full, and never waited for.
-struct Operator {
-    pipe: File,
-    /// Bytes that did not fit and were not told yet.
-    skipped: usize,
-    /// The line that is on its way was skipped in part, and the rest of it shall be.
-    is_cut: bool,
-    /// What was written last ended a line.
-    at_line_start: bool,
-}
-
-impl Operator {
-    fn new(pipe: File) -> Self {
-        Self { pipe, skipped: 0, is_cut: false, at_line_start: true }
-    }
-
-    /// Whether to wait for room: for the note that tells what was skipped.
-    fn has_to_tell(&self) -> bool {
-        self.skipped > 0 && !self.is_cut
-    }
-
-    fn offer(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        if self.is_cut {
-            let end = rest.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
-            let (skipped, next) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
-            self.skip(skipped);
-            rest = next;
-        }
-        if !rest.is_empty() && self.tell_skipped() {
-            let taken = self.pipe.write(rest).unwrap_or(0);
-            let (written, left) = rest.split_at_checked(taken).unwrap_or_default();
-            self.at_line_start = written.last().map_or(self.at_line_start, |last| *last == b'\n');
-            rest = left;
-        }
-        self.skip(rest);
-    }
-
-    fn skip(&mut self, bytes: &[u8]) {
-        self.skipped = self.skipped.saturating_add(bytes.len());
-        self.is_cut = bytes.last().map_or(self.is_cut, |last| *last != b'\n');
-    }
-
-    /// Tells what was skipped, if anything was; false when there is no room even for that.
-    fn tell_skipped(&mut self) -> bool {
-        if self.skipped > 0 {
-            // All or nothing, as it is shorter than PIPE_BUF (man 7 pipe).
-            if self.pipe.write(Note::skipped(self.skipped, self.at_line_start).bytes()).is_err() {
-                return false;
-            }
-            (self.skipped, self.at_line_start) = (0, true);
-        }
-        true
-    }
 }
