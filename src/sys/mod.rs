@@ -25,6 +25,7 @@ pub mod ptrace;
 pub mod raw;
 pub mod sibling;
 pub mod signal;
+pub mod slots;
 pub mod socket;
 pub mod startup;
 pub mod stat;

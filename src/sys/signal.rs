@@ -58,6 +58,14 @@ pub fn block_all() -> u64 {
     mask(u64::MAX)
 }
 
+/// Does `work` with every signal blocked: no handler of the application keeps this thread from its end.
+pub fn with_all_blocked<R>(work: impl FnOnce() -> R) -> R {
+    let before = block_all();
+    let result = work();
+    set_blocked(before);
+    result
+}
+
 /// Sets the calling thread's mask.
 pub fn set_blocked(blocked: u64) {
     mask(blocked);
