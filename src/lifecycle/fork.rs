@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{INSTALLED, Manhole, Wish, exit, start_threads};
 use crate::log;
+use crate::shell::{registered, variables};
 use crate::stack::capture::{dumpable, signal};
 use crate::sys::{self, Errno, descriptors, fork, process};
 
@@ -71,6 +72,8 @@ extern "C" fn child() {
     descriptors::forget_private();
     exit::forget_socket();
     super::CHANGE.replace_in_child(());
+    registered::reset_in_child();
+    variables::reset_in_child();
     if let Some(manhole) = INSTALLED.get() {
         inherit(manhole);
     }

@@ -121,7 +121,8 @@ pub fn installed() -> Option<&'static Manhole> {
 }
 
 impl Manhole {
-    fn new(config: Config) -> Self {
+    /// One that is not installed yet, in the calling process.
+    pub fn new(config: Config) -> Self {
         Self {
             config,
             program: program_name(),
@@ -344,6 +345,9 @@ pub fn finish() {
     exit::remove_socket();
     let count = manhole.connected.load(Ordering::Acquire);
     if count > 0 && !manhole.config.daemon_connection {
+        if is_own_thread() {
+            manhole.actor.leave();
+        }
         log!("the process ends when its {count} connected clients have left (daemon_connection=False)");
         // Without the ring they are not told, and leave all the same.
         let _ = manhole.ask(Wish::Finish);

@@ -148,6 +148,7 @@ impl Observer {
     /// Somebody rang: what is asked for.
     fn answer_bell(&mut self) -> Wish {
         self.bell.iter().for_each(Bell::hush);
+        self.sessions.iter_mut().for_each(Session::rouse);
         let wish = self.world.manhole.wish();
         match wish {
             Wish::Serve => {}

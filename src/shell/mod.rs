@@ -6,11 +6,14 @@
 
 pub mod commands;
 pub mod parse;
+pub mod registered;
+pub mod spool;
 pub mod stack_text;
+pub mod variables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
-use crate::config::nearest;
 use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
@@ -59,6 +62,11 @@ impl World {
         self.modules.refresh(&Live).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))
     }
 
+    /// The actor's thread id while it has nothing to do.
+    pub fn idle_actor(&self) -> Option<i32> {
+        self.manhole.actor.tid().filter(|_| self.manhole.actor.busy().is_none())
+    }
+
     /// Drops what can be learnt again.
     pub fn forget(&mut self) {
         *self = Self::new(self.manhole);
@@ -76,6 +84,10 @@ impl World {
 pub enum Step {
     /// There is more to do.
     More,
+    /// There is nothing to do before the observer's bell rings, or this moment comes.
+    Waiting(Instant),
+    /// There is more to do, and a person is told this on a line of its own.
+    Remark(String),
     /// It is done.
     Done(Status),
     /// It is done, and the client wants to leave.
@@ -124,7 +136,10 @@ pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
     let Some(command) = commands::TABLE.iter().find(|command| command.name == name) else {
-        let known = nearest::nearest(name, commands::TABLE.iter().map(|command| command.name));
+        if let Some(registered) = registered::start(name, arguments) {
+            return registered.map(Some);
+        }
+        let known = commands::nearest(name);
         let hint = known.map_or("try help".to_owned(), |known| format!("did you mean {known}?"));
         return Err(format!("unknown command {:?}; {hint}", Escaped(name.as_bytes()).to_string()));
     };

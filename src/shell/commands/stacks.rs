@@ -124,7 +124,8 @@ impl Job for Stacks {
                 limits.total_frames = limits.total_frames.saturating_sub(*frames);
                 let batch: Vec<i32> = tids.by_ref().take(BATCH).collect();
                 let before = outcomes.len();
-                capture(world, &batch, &limits, outcomes);
+                let idle = self.which.is_none().then(|| world.idle_actor()).flatten();
+                capture(world, &batch, idle, &limits, outcomes);
                 *stopped = (*stopped).max(Duration::from_nanos(world.capture.statistics().max_stopped_ns));
                 *frames += outcomes.iter().skip(before).map(frames_of).sum::<usize>();
                 if tids.len() > 0 {
@@ -170,15 +171,17 @@ fn frames_of(outcome: &Outcome) -> usize {
     }
 }
 
-fn capture(world: &mut World, tids: &[i32], limits: &Limits, outcomes: &mut Vec<Outcome>) {
-    // The thread that runs this cannot look at itself from outside; it says so in its place.
-    let others: Vec<i32> = tids.iter().copied().filter(|tid| *tid != world.own_tid).collect();
+fn capture(world: &mut World, tids: &[i32], idle: Option<i32>, limits: &Limits, outcomes: &mut Vec<Outcome>) {
+    // The thread that runs this cannot look at itself from outside; it says so in its place. An idle actor is noise.
+    let is_ours = |tid: &i32| *tid == world.own_tid || Some(*tid) == idle;
+    let (ours, others): (Vec<i32>, Vec<i32>) = tids.iter().copied().partition(is_ours);
     world.capture.capture(&world.modules, &mut world.unwinder, &others, limits, &mut |outcome| outcomes.push(outcome));
-    if tids.contains(&world.own_tid) {
+    for tid in ours {
+        let (name, state) = if tid == world.own_tid { ("Manhole", b'R') } else { ("Manhole actor", b'S') };
         outcomes.push(Outcome::Captured(ThreadStack {
-            tid: world.own_tid,
-            name: b"Manhole".to_vec(),
-            state: b'R',
+            tid,
+            name: name.as_bytes().to_vec(),
+            state,
             call: None,
             method: Some(Method::Own),
             frames: Vec::new(),

@@ -3,6 +3,8 @@
 //!
 //! Context: the thread that starts, exits or calls. No panic crosses this file.
 
+mod commands;
+
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::catch_unwind;
 
