@@ -193,6 +193,12 @@ impl Host {
         &self.seen
     }
 
+    /// Reads what it has written on its standard output, for a moment.
+    pub fn look(&mut self) {
+        self.seen.extend(self.lines.recv_timeout(Duration::from_millis(5)));
+        self.seen.extend(self.lines.try_iter());
+    }
+
     /// Waits until it writes `line`.
     pub fn wait_for_line(&mut self, line: &str) {
         let end = Instant::now() + DEADLINE;
