@@ -122,6 +122,12 @@ fn a_forked_child_has_the_commands() {
     let mut theirs = host.connect_to(&socket_of(child));
     // The parent's call counts for nothing here.
     assert_eq!(theirs.command("echo child"), "echo|child\n");
+    send(&mut theirs, "hang");
+    let begins = |host: &Host| host.lines().iter().filter(|line| *line == "hang begins").count();
+    while begins(&host) < 2 {
+        assert!(Instant::now() < end, "{}", host.story());
+        host.look();
+    }
     drop((session, theirs));
     hears(&mut host, &format!("hang cancelled {}", -libc::EPIPE));
     assert_eq!(host.release(), "PASS");
