@@ -208,6 +208,23 @@ static long rounds(long count)
     return (kilobytes("VmRSS") - before) * 1024 / count;
 }
 
+/* Replaces a manhole that is just opening, so often; how often the new one's socket is not there. */
+static long replacements(long count)
+{
+    char path[64];
+    long missing = 0;
+    snprintf(path, sizeof path, "/tmp/manhole-%d", getpid());
+    for (long i = 0; i < count; i++) {
+        if (manhole_install("verbose=False") || manhole_install("verbose=False, strict=False, start_timeout=10"))
+            finish("FAIL a replacement");
+        usleep(1000);
+        missing += access(path, F_OK) != 0;
+        if (manhole_release())
+            finish("FAIL a release");
+    }
+    return missing;
+}
+
 static volatile int churning;
 
 static void *churn(void *unused)
@@ -245,6 +262,8 @@ static void obey(char *line)
         answer(line, wrong());
     else if (!strcmp(line, "variable"))
         answer(line, manhole_register_variable(rest, &calls, sizeof calls));
+    else if (!strcmp(line, "novariable"))
+        answer(line, manhole_unregister_variable(rest));
     else if (!strcmp(line, "unregister")) {
         /* On a thread of its own: it may wait. */
         snprintf(kept, sizeof kept, "%s", rest);
@@ -254,6 +273,8 @@ static void obey(char *line)
         answer(line, write(gate[1], "x", 1));
     else if (!strcmp(line, "rounds"))
         answer(line, rounds(atol(rest)));
+    else if (!strcmp(line, "replace"))
+        answer(line, replacements(atol(rest)));
     else if (!strcmp(line, "churn")) {
         churning = 1;
         answer(line, pthread_create(&thread, 0, churn, 0));

@@ -284,6 +284,16 @@ fn strict_false_replaces_the_first_install() {
     assert_eq!(host.release(), "PASS");
 }
 
+/// The first one's observer is on its way when it is told that it must not open any more. It must be gone before the
+/// second one makes its name, or it would remove that.
+#[test]
+fn a_manhole_that_is_replaced_while_it_opens_harms_not_the_next() {
+    let mut host = calls();
+    call(&mut host, "replace 500", "0");
+    waits_for_no_thread_of_ours(&mut host);
+    assert_eq!(host.release(), "PASS");
+}
+
 #[test]
 fn a_release_leaves_nothing_and_an_install_may_follow() {
     let mut host = calls();

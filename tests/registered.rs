@@ -64,7 +64,10 @@ fn arguments_output_and_help() {
 fn cli(host: &Host, command: &str) -> Option<(i32, String)> {
     let client = std::env::var_os("MANHOLE_CLI").map(Into::into);
     let client: std::path::PathBuf = client.or_else(|| Some(option_env!("CARGO_BIN_EXE_manhole-cli")?.into()))?;
-    let output = Command::new(client).args(["-c", command, &host.pid().to_string()]).output().expect("manhole-cli");
+    // Ended by timeout(1), which says 124, where the answer never comes.
+    let mut timed = Command::new("timeout");
+    timed.arg(DEADLINE.as_secs().to_string()).arg(client);
+    let output = timed.args(["-c", command, &host.pid().to_string()]).output().expect("manhole-cli");
     Some((output.status.code().expect("a status"), String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
@@ -395,6 +398,15 @@ fn variables_have_names() {
     let mut host = host();
     call(&mut host, "variable calls", 0);
     call(&mut host, "variable calls", -i64::from(libc::EEXIST));
-    serves(&mut host);
+    let mut session = host.connect();
+    let locals = session.command("locals");
+    assert!(locals.starts_with("calls ") && locals.contains(", 8 bytes") && locals.contains("(api_calls"), "{locals}");
+    assert!(session.command("sym calls+2").contains(" calls+0x2 "), "{}", session.command("sym calls+2"));
+    assert!(session.command("x/1dg calls").ends_with("\t0\n"));
+    session.command("count");
+    session.command("count");
+    assert!(session.command("x/1dg calls").ends_with("\t2\n"));
+    call(&mut host, "novariable calls", 0);
+    assert!(session.command("locals").starts_with("no names"));
     assert_eq!(host.release(), "PASS");
 }

@@ -7,6 +7,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::config::locals::is_identifier;
 use crate::lifecycle::fork;
 use crate::shell::registered::{self, Registered, RunsItself, Work};
 use crate::shell::spool::{Unwritten, Writer};
@@ -202,9 +203,4 @@ unsafe fn copy(text: *const c_char, most: usize) -> Result<String, c_int> {
 fn is_command_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-}
-
-fn is_identifier(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

@@ -92,6 +92,7 @@ fn inherit(manhole: &'static Manhole) {
     manhole.stage.reset_in_child();
     manhole.actor.reset_in_child();
     manhole.rope.cut();
+    manhole.observing.store(0, Ordering::Relaxed);
     manhole.connected.store(0, Ordering::Relaxed);
     manhole.wish.store(Wish::Serve as u32, Ordering::Relaxed);
     if manhole.has_threads() {

@@ -45,6 +45,8 @@ pub struct Manhole {
     pub rope: Rope,
     /// How many clients are connected; a futex for the end of the process.
     pub connected: AtomicU32,
+    /// 1 while its observer's thread has not come to its end.
+    observing: AtomicU32,
     /// What the observer is asked for: a [`Wish`].
     wish: AtomicU32,
     /// The process that it is installed in.
@@ -130,6 +132,7 @@ impl Manhole {
             actor: Actor::default(),
             rope: Rope::default(),
             connected: AtomicU32::new(0),
+            observing: AtomicU32::new(0),
             wish: AtomicU32::new(Wish::Serve as u32),
             owner: AtomicI32::new(process::pid()),
         }
@@ -160,6 +163,12 @@ impl Manhole {
         if self.config.patch_fork && !self.config.follows_forks() {
             log!("forked children get no manhole of their own: {}", self.config.why_not_after_fork());
         }
+    }
+
+    /// The observer's thread does nothing any more.
+    pub fn observer_left(&self) {
+        self.observing.store(0, Ordering::Release);
+        futex::wake(&self.observing);
     }
 
     /// The observer tells how many clients are connected.
@@ -289,13 +298,17 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
         let what = manhole.actor.busy().map_or("its work".to_owned(), |(what, _)| what);
         log!("released, but thread `Manhole actor` hangs in {what} and ends when that returns");
     }
+    // One that was kept from opening may still be on its way out of the application's table: what it does there must
+    // not come after what the next one does.
+    futex::wait_until_changed(&manhole.observing, 1, PATIENCE);
     exit::remove_socket();
     INSTALLED.clear();
     Ok(())
 }
 
-/// Starts the actor, which starts the observer: so the thread that installs creates but one, and a child that
-/// execs at once too.
+/// Starts the actor, which starts the observer: so the thread that installs creates but one (two cost `/bin/true`
+/// 40 us and more), and a child that execs at once too. `pthread_create` allocates in the thread that calls it, but
+/// for a forked child, where glibc has the stacks of the parent's threads to use again.
 fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
     manhole.stage.start();
     let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask);
@@ -309,8 +322,10 @@ fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.actor.begin();
     fork::after_delay(manhole);
+    manhole.observing.store(1, Ordering::Release);
     if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
         log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
+        manhole.observer_left();
         manhole.stage.end();
         manhole.actor.close();
     }
@@ -330,6 +345,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.count_clients(0);
     manhole.stage.end();
     manhole.actor.close();
+    manhole.observer_left();
     None
 }
 

@@ -91,6 +91,7 @@ fn give_up() -> ! {
         manhole.count_clients(0);
         manhole.stage.end();
         manhole.actor.close();
+        manhole.observer_left();
     }
     loop {
         futex::wait(&AtomicU32::new(0), 0, None);

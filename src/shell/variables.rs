@@ -5,13 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+use crate::config::locals::{Local, Target};
 use crate::sys::slots::{NotAdded, Slots};
 
 /// Variables at most.
 pub const MOST: usize = 1024;
 
 /// A variable of the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// An identifier.
     pub name: String,
@@ -34,11 +34,15 @@ pub fn remove(name: &str) -> bool {
     VARIABLES.remove(|variable| variable.name == name, |_| Ok::<(), std::convert::Infallible>(())).unwrap_or(false)
 }
 
-/// All of them, by name.
-pub fn all() -> Vec<Variable> {
-    let mut all: Vec<Variable> = VARIABLES.iter().map(|variable| variable.clone()).collect();
+/// The operator's `locals`, then these by name, but for those whose name the operator took.
+pub fn beside(locals: &[Local]) -> Vec<Local> {
+    let mut all: Vec<Local> = VARIABLES
+        .iter()
+        .filter(|variable| locals.iter().all(|local| local.name != variable.name))
+        .map(|it| Local { name: it.name.clone(), value: Target::Variable(it.address, it.size) })
+        .collect();
     all.sort_by(|left, right| left.name.cmp(&right.name));
-    all
+    locals.iter().cloned().chain(all).collect()
 }
 
 /// In a forked child, which keeps them.
