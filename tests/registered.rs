@@ -126,13 +126,15 @@ fn a_forked_child_has_the_commands() {
     // The parent's call counts for nothing here.
     assert_eq!(theirs.command("echo child"), "echo|child\n");
     send(&mut theirs, "hang");
-    let begins = |host: &Host| host.lines().iter().filter(|line| *line == "hang begins").count();
-    while begins(&host) < 2 {
-        assert!(Instant::now() < end, "{}", host.story());
-        host.look();
-    }
+    let twice = |host: &mut Host, line: &str| {
+        while host.lines().iter().filter(|it| *it == line).count() < 2 {
+            assert!(Instant::now() < end, "{line:?} is not said twice; {}", host.story());
+            host.look();
+        }
+    };
+    twice(&mut host, "hang begins");
     drop((session, theirs));
-    hears(&mut host, &format!("hang cancelled {}", -libc::EPIPE));
+    twice(&mut host, &format!("hang cancelled {}", -libc::EPIPE));
     assert_eq!(host.release(), "PASS");
 }
 
