@@ -206,7 +206,8 @@ static inline int manhole_printf(struct manhole_call *call, const char *format, 
 
 /* ---- Variables ----------------------------------------------------------------------------------------------- */
 
-/* Gives the operator a name for a place in memory, for use wherever a command takes an address.
+/* Gives the operator a name for a place in memory, for use wherever a command takes an address (`x/2dg cache`), and
+ * listed by `locals`. A name of the option locals goes before it.
  *
  * name:    a letter or `_`, then letters, digits or `_`, 64 bytes at most
  * address: where it is; not NULL. It is read when the operator asks, by calls that fail where there is no memory
