@@ -106,7 +106,7 @@ impl Text {
     }
 
     fn frames(&mut self, stack: &ThreadStack, world: &World, out: &mut Vec<u8>) {
-        if stack.method == Some(Method::Own) {
+        if stack.is_placeholder() {
             out.extend_from_slice(b"skipped: the manhole's own thread, which writes this\n\n");
             return;
         }

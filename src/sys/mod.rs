@@ -28,6 +28,7 @@ pub mod signal;
 pub mod socket;
 pub mod startup;
 pub mod stat;
+pub mod switch;
 pub mod thread;
 
 pub use nix::errno::Errno;

@@ -7,7 +7,7 @@
 mod help;
 mod modules;
 mod options;
-mod stacks;
+pub mod stacks;
 mod threads;
 
 use std::fmt::Write;

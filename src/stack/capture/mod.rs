@@ -1,8 +1,9 @@
 //! Capturing the stacks of other threads, gentlest way first.
 //!
-//! Context: the observer, one dump at a time. The order of decisions for one thread:
+//! Context: the observer, or a thread of the application that serves an oneshot or dumps. Two dumps at a time do no
+//! harm, but only one may interrupt threads ([`signal`]). The order of decisions for one thread:
 //!
-//! 1. It is the caller itself: walked in place.
+//! 1. It is the caller itself, or the thread that the caller runs on and has interrupted: walked in place.
 //! 2. **gaze**: if it is blocked, its registers SP and PC and a proven snapshot of its stack come from
 //!    `/proc` ([`gaze`]); it is not touched. That is enough for most code.
 //! 3. **ptrace**: it runs, kept moving, or unwinding needs another register: it is stopped for some
@@ -31,11 +32,12 @@ use regs_x86_64 as native;
 
 use super::modules::Modules;
 use super::unwind::Unwinder;
-use super::{Call, Ending, Frame, Limits, Method, Outcome, Reason, ThreadStack};
+use super::{Call, Ending, Frame, Limits, Method, Outcome, Reason, Registers, ThreadStack};
 use crate::sys::memory::Live;
 use crate::sys::{Errno, process};
 use dumpable::Dumpable;
 pub use gaze::parse as parse_syscall;
+pub use native::restorer as signal_restorer;
 use gaze::{Blocked, Gaze, Identity};
 use ptrace::{Copies, Failure, Patience, Snapshot, Tracer, Want};
 use settle::Settling;
@@ -89,11 +91,24 @@ pub struct Statistics {
     pub max_stopped_ns: u64,
 }
 
+/// A thread of the application that runs our code, and where it stands beneath that.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Its thread id, as `/proc` shows it.
+    pub tid: i32,
+    /// Its registers there: all of them when a signal interrupted it, those that a call preserves when it called us.
+    pub registers: Registers,
+    /// [`Method::Interrupted`] or [`Method::Own`].
+    pub method: Method,
+}
+
 /// Captures threads of this process, one dump at a time.
 #[derive(Default)]
 pub struct Capture {
     /// The ways that may be used.
     pub methods: Methods,
+    /// The calling thread, if it is one of the application.
+    pub standing: Option<Standing>,
     tracer: Tracer,
     statistics: Statistics,
 }
@@ -119,15 +134,18 @@ impl Capture {
         each: &mut dyn FnMut(Outcome),
     ) {
         self.tracer.begin();
+        let turn = signal::Turn::take();
         let same_namespace = process::proc_is_of_our_namespace();
+        let methods = if same_namespace { self.methods } else { self.methods.untouching() };
         let mut dump = Dump {
-            methods: if same_namespace { self.methods } else { self.methods.untouching() },
+            methods: Methods { signal: methods.signal && turn.is_some(), ..methods },
             tracer: &mut self.tracer,
             gaze: Gaze::new(same_namespace),
             modules,
             unwinder,
             limits,
-            own: process::tid(),
+            own: self.standing.map_or_else(process::tid, |standing| standing.tid),
+            standing: self.standing,
             total: 0,
             dumpable: Dumpable::default(),
             patience: Patience::new(),
@@ -157,6 +175,7 @@ struct Dump<'a> {
     unwinder: &'a mut Unwinder,
     limits: &'a Limits,
     own: i32,
+    standing: Option<Standing>,
     /// Frames of all threads so far.
     total: usize,
     dumpable: Dumpable,
@@ -213,7 +232,7 @@ impl Dump<'_> {
             Some(Method::Proc) => self.statistics.proc += 1,
             Some(Method::Ptrace) => self.statistics.ptrace += 1,
             Some(Method::Signal) => self.statistics.signal += 1,
-            Some(Method::Own) | None => {}
+            Some(Method::Interrupted | Method::Own) | None => {}
         }
         Outcome::Captured(ThreadStack {
             tid,
@@ -392,10 +411,26 @@ impl Dump<'_> {
     /// Step 1. Not inlined: the registers are those of this function's frame, which stands while it is walked.
     #[inline(never)]
     fn own(&mut self) -> Found {
-        let registers = native::own();
+        let (method, registers) = match self.standing {
+            Some(standing) => (standing.method, standing.registers),
+            None => (Method::Own, native::own()),
+        };
         let limit = frame_limit(self.limits, self.total);
         let ending = self.unwinder.unwind(self.modules, &Live, registers, &Live, limit, &mut self.frames);
-        Found { method: Some(Method::Own), call: None, ending: within(ending, self.limits, self.total) }
+        if self.standing.is_some() && method == Method::Own {
+            self.leave_out_our_frames();
+        }
+        Found { method: Some(method), call: None, ending: within(ending, self.limits, self.total) }
+    }
+
+    /// A thread that called us is shown from its caller on.
+    fn leave_out_our_frames(&mut self) {
+        let own = self.modules.find(Self::own as fn(&mut Self) -> Found as usize as u64).map(|module| module.bias);
+        let is_ours = |frame: &&Frame| self.modules.find(frame.pc).map(|module| module.bias) == own;
+        let ours = self.frames.iter().take_while(is_ours).count();
+        if own.is_some() && ours < self.frames.len() {
+            self.frames.drain(..ours);
+        }
     }
 }
 
@@ -433,6 +468,23 @@ fn within(ending: Ending, limits: &Limits, total: usize) -> Ending {
         }
         other => other,
     }
+}
+
+/// The registers of the calling function, valid while its frame stands.
+#[inline(always)]
+pub fn own_registers() -> Registers {
+    native::own()
+}
+
+/// The registers of the thread that a handler has interrupted.
+///
+/// # Safety
+/// `context` is the third argument of a handler that was installed with SA_SIGINFO.
+pub unsafe fn interrupted_registers(context: *const libc::c_void) -> Registers {
+    let words = context.cast::<u64>().wrapping_add(native::CONTEXT);
+    // SAFETY: the kernel's ucontext has this many register words there, and the handler that got it still runs.
+    let words = unsafe { std::slice::from_raw_parts(words, native::CONTEXT_WORDS) };
+    native::registers_of_context(words)
 }
 
 fn is_readable(address: u64) -> bool {
