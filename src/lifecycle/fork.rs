@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{INSTALLED, Manhole, Wish, exit, start_threads};
+use super::{INSTALLED, Manhole, Wish, dump, exit, oneshot, start_threads};
 use crate::log;
 use crate::stack::capture::{dumpable, signal};
 use crate::sys::{self, Errno, descriptors, fork, process};
@@ -31,7 +31,8 @@ pub fn install() {
 
 /// On the actor of a forked child, before it makes the observer: gives an `exec` its time, then says what happens.
 pub fn after_delay(manhole: &Manhole) {
-    if !FORKED.swap(false, Ordering::Relaxed) {
+    // One that waits for its signal opens nothing now.
+    if !FORKED.swap(false, Ordering::Relaxed) || manhole.stage.is_parked() {
         return;
     }
     manhole.stage.rest_while_starting(manhole.config.reinstall_delay);
@@ -70,6 +71,8 @@ extern "C" fn child() {
     signal::put_back_in_child();
     descriptors::forget_private();
     exit::forget_socket();
+    oneshot::leave_in_child();
+    dump::leave_in_child();
     super::CHANGE.replace_in_child(());
     if let Some(manhole) = INSTALLED.get() {
         inherit(manhole);

@@ -5,9 +5,13 @@
 //! forked child inherits this memory but not our threads, so an install counts only in the process that
 //! [`Manhole::is_here`] says.
 
+pub mod aside;
+pub mod dump;
 pub mod exit;
 pub mod fork;
+pub mod oneshot;
 pub mod panics;
+pub mod signals;
 pub mod stage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -170,7 +174,7 @@ impl Manhole {
     }
 
     /// Whether it has threads, from the start or after a signal.
-    fn has_threads(&self) -> bool {
+    pub fn has_threads(&self) -> bool {
         self.config.activate_on.is_some() || self.config.thread && self.config.oneshot_on.is_none()
     }
 
@@ -256,6 +260,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     panics::install();
     fork::install();
     exit::install();
+    signals::install(manhole);
     if manhole.config.waits_for_signal() {
         manhole.tell_of_forks();
     }
@@ -276,6 +281,14 @@ fn program_name() -> String {
 }
 
 fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
+    signals::report_replaced();
+    signals::uninstall();
+    if oneshot::is_running() && !manhole.has_threads() {
+        manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
+        if !oneshot::wait_for_end(PATIENCE) {
+            return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));
+        }
+    }
     if manhole.has_threads() && !manhole.stage.prevent() && !manhole.stage.has_ended() {
         manhole.stage.wait_while_opening(PATIENCE);
         manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
@@ -296,7 +309,7 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
 /// Starts the actor, which starts the observer: so the thread that installs creates but one, and a child that
 /// execs at once too.
 fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
-    manhole.stage.start();
+    manhole.stage.start(manhole.config.activate_on.is_some());
     let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask);
     if started.is_err() {
         manhole.stage.end();
@@ -337,6 +350,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
 /// first, unless `daemon_connection` says that they die with the process.
 pub fn finish() {
     let Some(manhole) = installed() else { return };
+    signals::report_replaced();
     if manhole.stage.prevent() {
         return;
     }

@@ -17,6 +17,7 @@ pub mod kill;
 pub mod leaked;
 pub mod link;
 pub mod memory;
+pub mod output;
 pub mod pipe;
 pub mod poll;
 pub mod process;

@@ -7,7 +7,7 @@
 mod help;
 mod modules;
 mod options;
-pub mod stacks;
+mod stacks;
 mod threads;
 
 use std::fmt::Write;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::{Command, Job, Step, World};
 use crate::protocol::Status;
+pub use stacks::write_all as write_stacks;
 
 /// All commands, in the order in which `help` lists them.
 pub const TABLE: &[Command] =

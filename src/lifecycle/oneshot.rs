@@ -1,0 +1,173 @@
+//! Serving one client on a thread of the application, which stands still meanwhile.
+//!
+//! Context: the handler of `oneshot_on`, and [`now`] for the C API; on a stack of its own ([`super::aside`]). There is
+//! no thread of ours. The other threads of the application run on. For the time of it our listener, client and bell
+//! are in the application's descriptor table (close-on-exec), and a child that is forked meanwhile closes its copies.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::aside::{Aside, Failure};
+use super::signals::Cause;
+use super::{Manhole, exit, installed};
+use crate::config::signals::Name;
+use crate::log;
+use crate::server;
+use crate::shell::World;
+use crate::stack::capture::{self, Standing, dumpable};
+use crate::stack::{Method, Registers};
+use crate::sys::allocator::Role;
+use crate::sys::procfs::File;
+use crate::sys::signal::{self, Information};
+use crate::sys::{Errno, filter, process};
+
+static ASIDE: Aside = Aside::new(Role::Oneshot, "oneshot");
+/// Signals that came while one was at work.
+static MISSED: AtomicU32 = AtomicU32::new(0);
+/// Our descriptors in the application's table, -1 for none.
+static HELD: [AtomicI32; 4] = [const { AtomicI32::new(-1) }; 4];
+/// Pending signals that are taken off at most: as many as a process may have queued by far.
+const MOST_PENDING: u32 = 1 << 20;
+
+/// Our descriptors in the application's table.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// The listening socket.
+    Listener,
+    /// The client's.
+    Client,
+    /// Both ends of the bell.
+    Bell,
+    /// The other of them.
+    Rope,
+}
+
+/// Notes a descriptor that is in the application's table now.
+pub fn hold(place: Place, descriptor: RawFd) {
+    if let Some(held) = HELD.get(place as usize) {
+        held.store(descriptor, Ordering::Release);
+    }
+}
+
+/// The time of an oneshot: at its end, also when a panic ends it, what the process knows of it is forgotten.
+pub struct Stay(pub &'static Manhole);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        // Before those who own the descriptors close them: their numbers may be the application's afterwards.
+        HELD.iter().for_each(|held| held.store(-1, Ordering::Release));
+        leave(self.0);
+    }
+}
+
+fn leave(manhole: &Manhole) {
+    exit::remove_socket();
+    if !manhole.has_threads() {
+        manhole.rope.cut();
+        manhole.count_clients(0);
+    }
+}
+
+/// Closes them, where those who own them never will.
+fn close_held() {
+    for held in &HELD {
+        let descriptor = held.swap(-1, Ordering::AcqRel);
+        if descriptor >= 0 {
+            drop(File::from_raw(descriptor));
+        }
+    }
+}
+
+/// In a forked child: the parent's oneshot is not its own.
+pub fn leave_in_child() {
+    if ASIDE.is_busy() {
+        close_held();
+        ASIDE.reset_in_child();
+    }
+    MISSED.store(0, Ordering::Relaxed);
+}
+
+/// Waits until no oneshot is at work, at most `patience`; whether there is none.
+pub fn wait_for_end(patience: Duration) -> bool {
+    ASIDE.wait_until_free(Some(patience))
+}
+
+/// Whether one is at work.
+pub fn is_running() -> bool {
+    ASIDE.is_busy()
+}
+
+/// What the handler does. When the process `dies` of the signal, a thread that comes second waits for the first.
+///
+/// # Safety
+/// `context` is what the kernel passed to the handler, which still runs.
+pub unsafe fn on_signal(
+    manhole: &'static Manhole,
+    number: i32,
+    cause: &Information,
+    dies: bool,
+    context: *const libc::c_void,
+) {
+    // SAFETY: as the caller vouches.
+    let mask = unsafe { signal::interrupted_mask(context) };
+    let done = ASIDE.run(mask, give_up, || {
+        // SAFETY: as the caller vouches, who waits for us.
+        let registers = unsafe { capture::interrupted_registers(context) };
+        let end = if dies { "the process dies of that when you leave" } else { "it goes on when you leave" };
+        let why = format!("it was interrupted by {}, and {end}", Cause(number, cause));
+        // An error is in the log.
+        let _ = serve(manhole, registers, Method::Interrupted, &why);
+        // Those that waited for this thread would begin another at once.
+        let mut missed = MISSED.swap(0, Ordering::Relaxed);
+        let pending = (0..MOST_PENDING).take_while(|_| signal::take_pending(number)).count();
+        missed = missed.saturating_add(pending as u32);
+        if missed > 0 {
+            log!("dropped {missed} more {} that came during the oneshot", Name(number));
+        }
+    });
+    if done == Err(Failure::Busy) {
+        MISSED.fetch_add(1, Ordering::Relaxed);
+        if dies {
+            ASIDE.wait_until_free(None);
+        }
+    }
+}
+
+/// Serves one client now, on the calling thread.
+pub fn now() -> Result<(), Errno> {
+    let manhole = installed().ok_or(Errno::ENOENT)?;
+    let registers = capture::own_registers();
+    let why = "it called manhole_oneshot(), and goes on when you leave";
+    match ASIDE.run(signal::blocked(), give_up, || serve(manhole, registers, Method::Own, why)) {
+        Ok(done) => done,
+        Err(Failure::Busy) => Err(Errno::EBUSY),
+        Err(Failure::HeapHeld) => Err(Errno::EDEADLK),
+        Err(Failure::NoStack(_) | Failure::OutOfMemory) => Err(Errno::ENOMEM),
+        Err(Failure::Panicked) => Err(Errno::EFAULT),
+    }
+}
+
+/// `why` completes "Thread 71 stands still: ".
+fn serve(manhole: &'static Manhole, registers: Registers, method: Method, why: &str) -> Result<(), Errno> {
+    filter::look();
+    let tid = process::proc_tid().unwrap_or_else(process::tid);
+    let standing = Standing { tid, registers, method };
+    let world = World::interrupting(manhole, standing, format!("Thread {tid} stands still: {why}."));
+    server::serve_one(manhole, world).map_err(|error| {
+        log!("no oneshot: {error}");
+        Errno::EIO
+    })
+}
+
+/// There is no memory even in reserve: closes what is ours, and the application goes on. What was allocated is lost,
+/// and so is a file of `/proc` that was being read.
+fn give_up() -> ! {
+    dumpable::put_back();
+    close_held();
+    if let Some(manhole) = installed() {
+        leave(manhole);
+    }
+    log!("out of memory: the oneshot ends; the application goes on");
+    ASIDE.abandon()
+}
