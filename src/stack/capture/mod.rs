@@ -23,6 +23,7 @@ pub mod regs_x86_64;
 mod restart;
 mod settle;
 pub mod signal;
+mod standing;
 mod window;
 
 #[cfg(target_arch = "aarch64")]
@@ -32,15 +33,16 @@ use regs_x86_64 as native;
 
 use super::modules::Modules;
 use super::unwind::Unwinder;
-use super::{Call, Ending, Frame, Limits, Method, Outcome, Reason, Registers, ThreadStack};
+use super::{Call, Ending, Frame, Limits, Method, Outcome, Reason, ThreadStack};
 use crate::sys::memory::Live;
 use crate::sys::{Errno, process};
 use dumpable::Dumpable;
 pub use gaze::parse as parse_syscall;
-pub use native::restorer as signal_restorer;
 use gaze::{Blocked, Gaze, Identity};
+pub use native::restorer as signal_restorer;
 use ptrace::{Copies, Failure, Patience, Snapshot, Tracer, Want};
 use settle::Settling;
+pub use standing::{Standing, interrupted_registers, own_registers};
 use window::{Copied, Pieces, Window};
 
 /// How often a blocked thread that moved under our eyes is looked at again.
@@ -89,17 +91,6 @@ pub struct Statistics {
     pub repeated_calls: u32,
     /// The longest time that a thread was stopped, in nanoseconds.
     pub max_stopped_ns: u64,
-}
-
-/// A thread of the application that runs our code, and where it stands beneath that.
-#[derive(Clone, Copy, Debug)]
-pub struct Standing {
-    /// Its thread id, as `/proc` shows it.
-    pub tid: i32,
-    /// Its registers there: all of them when a signal interrupted it, those that a call preserves when it called us.
-    pub registers: Registers,
-    /// [`Method::Interrupted`] or [`Method::Own`].
-    pub method: Method,
 }
 
 /// Captures threads of this process, one dump at a time.
@@ -407,31 +398,6 @@ impl Dump<'_> {
             other => Some(other.into()),
         })
     }
-
-    /// Step 1. Not inlined: the registers are those of this function's frame, which stands while it is walked.
-    #[inline(never)]
-    fn own(&mut self) -> Found {
-        let (method, registers) = match self.standing {
-            Some(standing) => (standing.method, standing.registers),
-            None => (Method::Own, native::own()),
-        };
-        let limit = frame_limit(self.limits, self.total);
-        let ending = self.unwinder.unwind(self.modules, &Live, registers, &Live, limit, &mut self.frames);
-        if self.standing.is_some() && method == Method::Own {
-            self.leave_out_our_frames();
-        }
-        Found { method: Some(method), call: None, ending: within(ending, self.limits, self.total) }
-    }
-
-    /// A thread that called us is shown from its caller on.
-    fn leave_out_our_frames(&mut self) {
-        let own = self.modules.find(Self::own as fn(&mut Self) -> Found as usize as u64).map(|module| module.bias);
-        let is_ours = |frame: &&Frame| self.modules.find(frame.pc).map(|module| module.bias) == own;
-        let ours = self.frames.iter().take_while(is_ours).count();
-        if own.is_some() && ours < self.frames.len() {
-            self.frames.drain(..ours);
-        }
-    }
 }
 
 impl Found {
@@ -468,23 +434,6 @@ fn within(ending: Ending, limits: &Limits, total: usize) -> Ending {
         }
         other => other,
     }
-}
-
-/// The registers of the calling function, valid while its frame stands.
-#[inline(always)]
-pub fn own_registers() -> Registers {
-    native::own()
-}
-
-/// The registers of the thread that a handler has interrupted.
-///
-/// # Safety
-/// `context` is the third argument of a handler that was installed with SA_SIGINFO.
-pub unsafe fn interrupted_registers(context: *const libc::c_void) -> Registers {
-    let words = context.cast::<u64>().wrapping_add(native::CONTEXT);
-    // SAFETY: the kernel's ucontext has this many register words there, and the handler that got it still runs.
-    let words = unsafe { std::slice::from_raw_parts(words, native::CONTEXT_WORDS) };
-    native::registers_of_context(words)
 }
 
 fn is_readable(address: u64) -> bool {
