@@ -45,7 +45,9 @@ int main(int argc, char **argv)
         action.sa_handler = on_plain;
     }
     sigaddset(&action.sa_mask, SIGHUP);
+    struct sigaction before, now;
     sigaction(SIGUSR2, &action, 0);
+    sigaction(SIGUSR2, 0, &before);
     int (*install)(const char *) = (int (*)(const char *))dlsym(RTLD_DEFAULT, "manhole_install");
     int (*release)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "manhole_release");
     if (!install || !release || install(argv[2]) != 0)
@@ -58,11 +60,10 @@ int main(int argc, char **argv)
     if (calls != 1)
         finish("FAIL the handler before ours was not called once");
     say("went on");
-    struct sigaction now;
     if (release() != 0)
         finish("FAIL release");
     sigaction(SIGUSR2, 0, &now);
-    if (now.sa_handler != action.sa_handler || now.sa_flags != action.sa_flags || !sigismember(&now.sa_mask, SIGHUP))
+    if (now.sa_handler != before.sa_handler || now.sa_flags != before.sa_flags || !sigismember(&now.sa_mask, SIGHUP))
         finish("FAIL the handler was not put back");
     start_ender();
     sleep_for_ever();

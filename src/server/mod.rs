@@ -99,6 +99,8 @@ pub fn serve_one(manhole: &'static Manhole, world: World) -> Result<(), ListenEr
     // Declared last: what it forgets is closed after that.
     let _stay = oneshot::Stay(manhole);
     while observer.turn() && !observer.has_served_one() {}
+    exit::remove_socket();
+    observer.send_the_rest_away();
     Ok(())
 }
 
@@ -151,6 +153,13 @@ impl Observer {
     /// Whether the only client has left, or none can come any more.
     fn has_served_one(&self) -> bool {
         (self.served || self.listener.is_none()) && self.sessions.is_empty()
+    }
+
+    /// Tells those who wait in the listener's queue that nobody will serve them.
+    fn send_the_rest_away(&self) {
+        while let Some(Ok((socket, _))) = self.listener.as_ref().map(Listener::accept) {
+            session::refuse(&socket, "one client was served here (oneshot): send the signal again");
+        }
     }
 
     /// One round of the loop; false when the manhole is released.
