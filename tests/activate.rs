@@ -9,6 +9,7 @@ use harness::is_ours;
 fn cat() -> Host {
     let mut host = Launch::new("/bin/cat").option("activate_on=USR1").start_only();
     host.wait_for_stderr("SIGUSR1 opens the manhole (activate_on)");
+    host.wait_until_in_call(libc::SYS_read);
     host
 }
 

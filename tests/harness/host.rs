@@ -218,6 +218,16 @@ impl Host {
         }
     }
 
+    /// Waits until its first thread sits in system call `number`.
+    pub fn wait_until_in_call(&mut self, number: libc::c_long) {
+        let end = Instant::now() + DEADLINE;
+        let path = format!("/proc/{}/syscall", self.pid());
+        while !std::fs::read_to_string(&path).is_ok_and(|call| call.starts_with(&format!("{number} "))) {
+            assert!(Instant::now() < end, "it is not in call {number} in {DEADLINE:?}; {}", self.story());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Writes to its standard input.
     pub fn tell(&mut self, text: &str) {
         self.stdin.as_mut().expect("standard input").write_all(text.as_bytes()).expect("write to standard input");
