@@ -125,6 +125,7 @@ fn no_thread_and_no_descriptor_but_while_it_serves_and_a_restarted_read() {
     let before = (descriptors(&host), signals(&host));
     assert!(!host.socket().exists(), "no socket before the signal");
     for round in 0..3 {
+        host.wait_until_in_call(libc::SYS_read);
         host.signal(libc::SIGUSR2);
         let session = host.connect();
         let dump = Dump::parse(session.greeting());
