@@ -19,13 +19,13 @@ int main(void)
     start_ender();
     pthread_t thread;
     sigset_t all, before;
+    say("ready");
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     if (pthread_create(&thread, 0, storm, 0) != 0)
         finish("FAIL pthread_create");
     pthread_setname_np(thread, "storm");
     pthread_sigmask(SIG_SETMASK, &before, 0);
-    say("ready");
     for (;;)
         free(malloc(100));
 }
