@@ -1,6 +1,6 @@
 //! The README's tables are those of the code. `UPDATE_README=1 cargo test --test readme` writes them.
 
-use manhole::config::OPTIONS;
+use manhole::config::{ENVIRONMENT, OPTIONS};
 use manhole::shell::commands::TABLE;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
@@ -34,10 +34,33 @@ fn tables_are_those_of_the_code() {
             )
         })
         .collect();
-    let expected = with_rows(&with_rows(&text, "options", &options), "commands", &commands);
+    let environment: String = ENVIRONMENT.iter().map(|(value, help)| format!("| `{value}` | {help} |\n")).collect();
+    let tables = [("environment", environment), ("options", options), ("commands", commands)];
+    let expected = tables.iter().fold(text.clone(), |text, (name, rows)| with_rows(&text, name, rows));
     if std::env::var_os("UPDATE_README").is_some() {
         std::fs::write(PATH, expected).expect("README.md");
     } else {
         assert!(text == expected, "README.md is not what the code says: UPDATE_README=1 cargo test --test readme");
     }
+}
+
+/// `tests/CHECKLIST.md` answers each test of python-manhole with one of ours: these exist.
+#[test]
+fn the_checklist_names_tests_that_exist() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"));
+    let checklist = std::fs::read_to_string(folder.join("CHECKLIST.md")).expect("tests/CHECKLIST.md");
+    let mut answered = 0;
+    for row in checklist.lines().filter(|line| line.starts_with("| `test_")) {
+        answered += 1;
+        // `file: test`, once or more; what needs Python says so instead.
+        let answers = row.split('`').filter_map(|word| word.split_once(": "));
+        let mut count = 0;
+        for (file, name) in answers {
+            count += 1;
+            let source = std::fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(source.contains(&format!("fn {name}(")), "{row}: {file} has no test {name}");
+        }
+        assert!(count > 0 || row.contains("Python"), "{row}: neither a test of ours nor a reason");
+    }
+    assert_eq!(answered, 45, "python-manhole 1.8.1 has 35 tests of the library and 10 of the client");
 }

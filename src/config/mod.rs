@@ -14,12 +14,26 @@ pub mod signals;
 use std::fmt;
 use std::time::Duration;
 
+use crate::protocol::abstract_name;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
 use literal::Value;
 
 /// The environment variable that carries the options.
 pub const VARIABLE: &str = "MANHOLE";
+
+/// What the value of [`VARIABLE`] means.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("unset, or MANHOLE=", "A manhole with the defaults."),
+    (
+        "MANHOLE='key=value, …'",
+        "A manhole with these options. A mistake costs one log line and the manhole, never the program.",
+    ),
+    ("MANHOLE=off", "No manhole."),
+];
+
+/// The value of [`VARIABLE`] that keeps us out.
+pub const OFF: &str = "off";
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,13 +172,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "socket_path",
-        expects: "a path (with {pid} and {name} if wanted) or None",
+        expects: "a path or @NAME (with {pid} and {name} if wanted) or None",
         default: "None",
-        help: "The socket's path instead of /tmp/manhole-{pid}. Without {pid} it disables patch_fork.",
+        help: "The socket's path instead of /tmp/manhole-{pid}, or @NAME for an abstract address, which leaves no file behind. Without {pid} it disables patch_fork.",
         apply: |config, value| {
             config.socket_path = match value {
                 Value::None => None,
-                Value::Text(path) if !path.is_empty() => Some(path.clone()),
+                Value::Text(path) if !matches!(path.as_str(), "" | "@") => Some(path.clone()),
                 _ => return None,
             };
             Some(())
@@ -360,7 +374,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether [`Self::anchor`] would change anything.
+    /// Whether [`Self::anchor`] may change anything.
     pub fn has_relative_paths(&self) -> bool {
         let log = match &self.verbose_destination {
             Destination::Path(path) => Some(path),
@@ -376,7 +390,7 @@ impl Config {
                 *path = format!("{}/{path}", folder.trim_end_matches('/'));
             }
         };
-        self.socket_path.as_mut().map(absolute);
+        self.socket_path.as_mut().filter(|path| abstract_name(path).is_none()).map(absolute);
         if let Destination::Path(path) = &mut self.verbose_destination {
             absolute(path);
         }
@@ -466,11 +480,13 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_start_at_the_folder_of_the_start() {
-        let mut config = Config::parse("socket_path=run/x, verbose_destination=/var/log/x").unwrap();
-        config.anchor("/srv/");
-        assert_eq!(config.socket_path.as_deref(), Some("/srv/run/x"));
-        assert_eq!(config.verbose_destination, Destination::Path("/var/log/x".into()));
+    fn relative_paths_start_at_the_folder_of_the_start_and_abstract_names_are_none() {
+        for (given, anchored) in [("run/x", "/srv/run/x"), ("/run/x", "/run/x"), ("@x", "@x"), ("./@x", "/srv/./@x")] {
+            let mut config = Config::parse(&format!("socket_path={given}, verbose_destination=@log")).unwrap();
+            config.anchor("/srv/");
+            assert_eq!(config.socket_path.as_deref(), Some(anchored));
+            assert_eq!(config.verbose_destination, Destination::Path("/srv/@log".into()));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 
 use crate::actor::Actor;
-use crate::config::{Config, ConfigError, VARIABLE};
+use crate::config::{Config, ConfigError, OFF, VARIABLE};
 use crate::inspect::process::ProcessFacts;
 use crate::log;
 use crate::server::bell::Rope;
@@ -191,7 +191,7 @@ pub fn start_from_environment() {
         return;
     }
     let text = startup::variable(VARIABLE).unwrap_or_default();
-    if text.trim() == "off" {
+    if text.trim() == OFF {
         return;
     }
     match Config::parse(&text) {

@@ -39,7 +39,8 @@ impl Socket {
     }
 
     /// Binds to a path with mode 0600 from the first moment on: on Linux the mode of the socket's own
-    /// inode, less the umask, becomes that of the name (`unix_bind`, net/unix/af_unix.c).
+    /// inode, less the umask, becomes that of the name (`unix_bind`, net/unix/af_unix.c). An abstract
+    /// address has no mode.
     pub fn bind_private(&self, address: &UnixAddr) -> Result<()> {
         nix::sys::stat::fchmod(self.as_fd(), nix::sys::stat::Mode::from_bits_truncate(0o600))?;
         socket::bind(self.raw(), address)
