@@ -2,7 +2,8 @@
 /*
  * SIGUSR2 comes to the main thread, twice, while it is inside `malloc` (the program's own, whose one lock is not
  * recursive), `printf` (the stream's lock is held) or `dlopen` (the loader's lock is held; argument 2:
- * oneshot_plugin). After each it says that it went on, if errno is what it was.
+ * oneshot_plugin). After each it says that it went on, if errno is what it was. With argument 3 it opens that library,
+ * libmanhole.so, itself: then no thread has memory for the library's thread-locals.
  */
 #include "sentinel.h"
 #include <dlfcn.h>
@@ -98,7 +99,13 @@ __attribute__((noinline)) static void inside(const char *what, const char *plugi
 int main(int argc, char **argv)
 {
     if (argc < 2)
-        finish("FAIL usage: oneshot_inside malloc|printf|dlopen [PLUGIN]");
+        finish("FAIL usage: oneshot_inside malloc|printf|dlopen [PLUGIN [LIBRARY]]");
+    if (argc > 3) {
+        void *library = dlopen(argv[3], RTLD_NOW);
+        int (*install)(const char *) = library ? (int (*)(const char *))dlsym(library, "manhole_install") : 0;
+        if (!install || install("oneshot_on=USR2") != 0)
+            finish("FAIL install");
+    }
     start_ender();
     say("ready");
     inside(argv[1], argv[2]);

@@ -11,9 +11,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use harness::dump::{Dump, Thread};
-use harness::fixtures::fixture;
+use harness::fixtures::{self, fixture};
 use harness::host::{Host, Launch, socket_of};
-use harness::session::PROMPT;
+use harness::session::{PROMPT, read_to_end};
 use harness::{DEADLINE, gdb, is_ours};
 
 const COMMANDS: [&str; 7] = ["help", "stacks", "stacks --group", "stacks --raw", "threads", "modules", "options"];
@@ -71,8 +71,11 @@ fn wait_until_closed(host: &mut Host) {
 
 /// Two rounds in the fixture `oneshot_inside`.
 fn serves_inside(what: &str, functions: &[&str]) {
-    let mut host =
-        oneshot(Launch::fixture("oneshot_inside")).args([what.into(), fixture("oneshot_plugin")]).start_only();
+    serves(oneshot(Launch::fixture("oneshot_inside")).args([what.into(), fixture("oneshot_plugin")]), functions);
+}
+
+fn serves(launch: Launch, functions: &[&str]) {
+    let mut host = launch.start_only();
     for line in ["went on", "went on again"] {
         let mut session = host.connect();
         let dump = Dump::parse(session.greeting());
@@ -102,6 +105,58 @@ fn a_signal_inside_printf() {
 #[test]
 fn a_signal_inside_dlopen() {
     serves_inside("dlopen", &["interrupted_here", "inside", "main"]);
+}
+
+#[test]
+fn a_signal_inside_malloc_of_a_program_that_opened_the_library_itself() {
+    let launch = Launch::fixture("oneshot_inside").bare();
+    let arguments = ["malloc".into(), fixture("oneshot_plugin"), fixtures::library()];
+    serves(launch.args(arguments), &["interrupted_here", "carve", "malloc", "inside", "main"]);
+}
+
+#[test]
+fn the_c_function_serves_its_caller() {
+    let mut host = oneshot(Launch::fixture("calls_oneshot")).args(["twice"]).start_only();
+    let session = host.connect();
+    let dump = Dump::parse(session.greeting());
+    assert!(dump.banner.contains("stands still: it called manhole_oneshot()"), "{}", dump.banner);
+    let main = dump.thread(host.pid());
+    assert_eq!((main.capture.as_str(), main.position("asks_here")), ("own", Some(0)), "{main:#?}");
+    assert!(main.position("main").is_some() && main.truncated.is_none(), "{main:#?}");
+    host.tell("\n");
+    host.wait_for_line("other is done");
+    drop(session);
+    host.wait_for_line("PASS");
+    let mut host = Launch::fixture("calls_oneshot").args(["none"]).option("thread=False").start_only();
+    host.wait_for_line("PASS");
+}
+
+#[test]
+fn a_release_ends_an_oneshot() {
+    let mut host = oneshot(Launch::fixture("calls_oneshot")).args(["release"]).start_only();
+    let mut session = host.connect();
+    host.tell("\n");
+    host.wait_for_line("PASS");
+    assert_eq!(read_to_end(session.stream()), "");
+    assert!(!host.socket().exists());
+}
+
+/// With so little address space left that not even what we keep in reserve suffices.
+#[test]
+fn without_memory_the_oneshot_ends_and_the_application_goes_on() {
+    let mut host = oneshot(Launch::fixture("oneshot_out_of_memory")).start_only();
+    host.wait_for_line("ready");
+    let before = descriptors(&host);
+    host.tell("\n");
+    let answer = visit_when_there(&mut host);
+    assert!(!answer.ends_with(PROMPT), "{answer}");
+    host.wait_for_stderr("out of memory: the oneshot ends; the application goes on");
+    host.wait_for_line("went on");
+    assert!(!host.socket().exists());
+    let after: Vec<_> = descriptors(&host).into_iter().filter(|(_, target)| !target.starts_with("/proc")).collect();
+    assert_eq!(after, before);
+    host.tell("\n");
+    host.wait_for_line("PASS");
 }
 
 #[test]
@@ -161,7 +216,7 @@ fn one_client_is_served_and_a_second_is_told_so() {
 
 #[test]
 fn the_interrupted_stack_is_the_one_that_gdb_sees() {
-    if !harness::fixtures::has_program("gdb") {
+    if !fixtures::has_program("gdb") {
         return println!("skipped: no gdb");
     }
     let mut host = cat();
@@ -192,6 +247,17 @@ fn visit(path: &Path) -> Option<String> {
         }
     }
     Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn visit_when_there(host: &mut Host) -> String {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = visit(&host.socket()) {
+            return answer;
+        }
+        assert!(Instant::now() < end, "no socket; {}", host.story());
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 #[test]
