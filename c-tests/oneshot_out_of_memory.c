@@ -30,7 +30,7 @@ int main(void)
     sigprocmask(SIG_BLOCK, 0, &before);
     raise(SIGUSR2);
     sigprocmask(SIG_BLOCK, 0, &after);
-    if (memcmp(&before, &after, sizeof before) != 0)
+    if (memcmp(&before, &after, 8) != 0) /* the kernel knows 64 signals */
         finish("FAIL the signal mask is not what it was");
     say("went on");
     await_line();

@@ -109,7 +109,7 @@ fn a_signal_inside_dlopen() {
 
 #[test]
 fn a_signal_inside_malloc_of_a_program_that_opened_the_library_itself() {
-    let launch = Launch::fixture("oneshot_inside").bare();
+    let launch = Launch::fixture("oneshot_inside").bare().option("thread=False");
     let arguments = ["malloc".into(), fixture("oneshot_plugin"), fixtures::library()];
     serves(launch.args(arguments), &["interrupted_here", "carve", "malloc", "inside", "main"]);
 }
