@@ -10,7 +10,7 @@
 //! - the thread has no alternate signal stack: a handler that came all the same would overwrite what we left on it.
 //!
 //! A panic is caught and logged. When there is no memory at all, the work is left where it stands
-//! ([`Aside::abandon`]): what it allocated is lost, and the application goes on.
+//! ([`Aside::abandon`]): its descriptors are closed, what it allocated is lost, and the application goes on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +22,7 @@ use crate::sys::allocator::{self, Role};
 use crate::sys::sibling::Mapping;
 use crate::sys::signal::{self, AlternateStack, NO_ALTERNATE_STACK};
 use crate::sys::switch::Point;
-use crate::sys::{Errno, futex};
+use crate::sys::{Errno, futex, lent};
 
 /// How long another thread may use our heap before we conclude that this very thread does.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -88,10 +88,11 @@ impl Aside {
     pub fn reset_in_child(&self) {
         self.busy.store(0, Ordering::Relaxed);
         allocator::clear_last_resort(self.role);
+        lent::end(self.role);
     }
 
     /// Runs `work` on a stack of its own with the signals of `mask` blocked, and those that the head of this file
-    /// names. `give_up` is for when there is no memory: it closes what must be closed and ends in [`Self::abandon`].
+    /// names. `give_up` is for when there is no memory: it ends in [`Self::abandon`].
     /// The frame that stays on the caller's stack is small.
     pub fn run<R>(&'static self, mask: u64, give_up: fn() -> !, work: impl FnOnce() -> R) -> Result<R, Failure> {
         if self.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
@@ -105,6 +106,7 @@ impl Aside {
                 let result = unsafe { self.point.run(&stack, || self.prepared(mask, give_up, noted, work)) };
                 before.put_back();
                 allocator::clear_last_resort(self.role);
+                lent::end(self.role);
                 result.unwrap_or(Err(Failure::OutOfMemory))
             }
             Err(error) => Err(self.without_stack(error)),
@@ -141,6 +143,7 @@ impl Aside {
         before.alternate = unsafe { signal::exchange_alternate_stack(&NO_ALTERNATE_STACK) }.ok();
         let waiting = mask | signal::handled() | signal::bit(libc::SIGPIPE) | signal::bit(SIGCANCEL);
         signal::set_blocked(waiting & !signal::bit(SIGSETXID));
+        lent::begin(self.role);
         allocator::reserve();
         allocator::set_last_resort(self.role, give_up);
         let result = catch_unwind(AssertUnwindSafe(work));

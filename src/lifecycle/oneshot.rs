@@ -1,11 +1,10 @@
 //! Serving one client on a thread of the application, which stands still meanwhile.
 //!
 //! Context: the handler of `oneshot_on`, and [`now`] for the C API; on a stack of its own ([`super::aside`]). There is
-//! no thread of ours. The other threads of the application run on. For the time of it our listener, client and bell
-//! are in the application's descriptor table (close-on-exec), and a child that is forked meanwhile closes its copies.
+//! no thread of ours. The other threads of the application run on. For the time of it our descriptors are in the
+//! application's table (close-on-exec), and a child that is forked meanwhile closes its copies.
 
-use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::aside::{Aside, Failure};
@@ -18,45 +17,20 @@ use crate::shell::World;
 use crate::stack::capture::{self, Standing, dumpable};
 use crate::stack::{Method, Registers};
 use crate::sys::allocator::Role;
-use crate::sys::procfs::File;
 use crate::sys::signal::{self, Information};
 use crate::sys::{Errno, filter, process};
 
 static ASIDE: Aside = Aside::new(Role::Oneshot, "oneshot");
 /// Signals that came while one was at work.
 static MISSED: AtomicU32 = AtomicU32::new(0);
-/// Our descriptors in the application's table, -1 for none.
-static HELD: [AtomicI32; 4] = [const { AtomicI32::new(-1) }; 4];
 /// Pending signals that are taken off at most: as many as a process may have queued by far.
 const MOST_PENDING: u32 = 1 << 20;
-
-/// Our descriptors in the application's table.
-#[derive(Clone, Copy)]
-pub enum Place {
-    /// The listening socket.
-    Listener,
-    /// The client's.
-    Client,
-    /// Both ends of the bell.
-    Bell,
-    /// The other of them.
-    Rope,
-}
-
-/// Notes a descriptor that is in the application's table now.
-pub fn hold(place: Place, descriptor: RawFd) {
-    if let Some(held) = HELD.get(place as usize) {
-        held.store(descriptor, Ordering::Release);
-    }
-}
 
 /// The time of an oneshot: at its end, also when a panic ends it, what the process knows of it is forgotten.
 pub struct Stay(pub &'static Manhole);
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        // Before those who own the descriptors close them: their numbers may be the application's afterwards.
-        HELD.iter().for_each(|held| held.store(-1, Ordering::Release));
         leave(self.0);
     }
 }
@@ -69,22 +43,9 @@ fn leave(manhole: &Manhole) {
     }
 }
 
-/// Closes them, where those who own them never will.
-fn close_held() {
-    for held in &HELD {
-        let descriptor = held.swap(-1, Ordering::AcqRel);
-        if descriptor >= 0 {
-            drop(File::from_raw(descriptor));
-        }
-    }
-}
-
 /// In a forked child: the parent's oneshot is not its own.
 pub fn leave_in_child() {
-    if ASIDE.is_busy() {
-        close_held();
-        ASIDE.reset_in_child();
-    }
+    ASIDE.reset_in_child();
     MISSED.store(0, Ordering::Relaxed);
 }
 
@@ -160,11 +121,9 @@ fn serve(manhole: &'static Manhole, registers: Registers, method: Method, why: &
     })
 }
 
-/// There is no memory even in reserve: closes what is ours, and the application goes on. What was allocated is lost,
-/// and so is a file of `/proc` that was being read.
+/// There is no memory even in reserve: the application goes on. What was allocated is lost.
 fn give_up() -> ! {
     dumpable::put_back();
-    close_held();
     if let Some(manhole) = installed() {
         leave(manhole);
     }

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use crate::sys::procfs::{File, Path};
@@ -51,7 +51,7 @@ impl Rope {
 /// The observer's end.
 pub struct Bell {
     read: File,
-    write: File,
+    _write: File,
 }
 
 impl Bell {
@@ -61,12 +61,7 @@ impl Bell {
         let tid = process::proc_tid().unwrap_or_else(process::tid);
         rope.pid.store(process::pid(), Ordering::Relaxed);
         rope.place.store((tid as u64) << 32 | write.raw() as u64, Ordering::Release);
-        Ok(Self { read, write: write })
-    }
-
-    /// Its descriptors, for one that hangs in the application's table.
-    pub fn descriptors(&self) -> [RawFd; 2] {
-        [self.read.raw(), self.write.raw()]
+        Ok(Self { read, _write: write })
     }
 
     /// Silences it, so that `poll` sleeps again.

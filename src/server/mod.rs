@@ -14,14 +14,13 @@ pub mod lines;
 pub mod listener;
 pub mod session;
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::lifecycle::oneshot::{self, Place};
-use crate::lifecycle::{self, Manhole, Wish, exit};
+use crate::lifecycle::{self, Manhole, Wish, exit, oneshot};
 use crate::log;
 use crate::shell::World;
 use crate::stack::capture::dumpable;
@@ -86,17 +85,11 @@ pub fn run(manhole: &'static Manhole) {
 /// descriptor table, and until the client leaves or the process ends. Who is refused does not count.
 pub fn serve_one(manhole: &'static Manhole, world: World) -> Result<(), ListenError> {
     let listener = Listener::open(manhole)?;
-    oneshot::hold(Place::Listener, listener.as_fd().as_raw_fd());
     // Where there is an observer, the rope is its.
     let bell = if manhole.has_threads() { None } else { Bell::hang(&manhole.rope).ok() };
-    if let Some([read, write]) = bell.as_ref().map(Bell::descriptors) {
-        oneshot::hold(Place::Bell, read);
-        oneshot::hold(Place::Rope, write);
-    }
     log!("Manhole UDS path: {}", listener.path());
     let mut observer = Observer::new(world, listener, bell);
     observer.only_one = true;
-    // Declared last: what it forgets is closed after that.
     let _stay = oneshot::Stay(manhole);
     while observer.turn() && !observer.has_served_one() {}
     exit::remove_socket();
@@ -132,8 +125,9 @@ struct Observer {
     clients: u64,
     /// Until when the listener is left alone.
     resting: Option<Instant>,
-    /// Only one client is let in ([`serve_one`]); and whether it was.
+    /// Only one client is let in ([`serve_one`]).
     only_one: bool,
+    /// A client was let in.
     served: bool,
 }
 
@@ -244,10 +238,7 @@ impl Observer {
                     return session::refuse(&socket, "one client is served here (oneshot), and that one is connected");
                 }
                 if let Some(session) = Session::open(self.clients, socket, &name, &self.world) {
-                    if self.only_one {
-                        oneshot::hold(Place::Client, session.as_fd().as_raw_fd());
-                        self.served = true;
-                    }
+                    self.served = true;
                     self.sessions.push(session);
                     self.world.manhole.count_clients(self.sessions.len());
                 }

@@ -15,6 +15,7 @@ pub mod fork;
 pub mod futex;
 pub mod kill;
 pub mod leaked;
+pub mod lent;
 pub mod link;
 pub mod memory;
 pub mod output;
