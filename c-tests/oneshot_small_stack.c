@@ -2,7 +2,8 @@
 /*
  * SIGUSR2 interrupts a thread with a stack of 16 KB (argument `stack`), or one that has, besides, an alternate
  * signal stack only two kilobytes larger than the kernel's own frame (argument `alternate`). What lies around either
- * stack must be as it was.
+ * stack must be as it was. With argument `late`, at a line of input, another thread installs a handler for SIGUSR1 that
+ * wants the alternate stack, and sends that signal: it must not run on top of what lies there.
  */
 #include "sentinel.h"
 #include <sys/auxv.h>
@@ -13,6 +14,26 @@
 #endif
 
 static int with_alternate;
+static pthread_t small_thread;
+
+static void on_late(int number)
+{
+    (void)number;
+    say("late");
+}
+
+static void *late(void *unused)
+{
+    (void)unused;
+    char byte;
+    while (syscall(SYS_read, 0, &byte, 1) < 0)
+        continue;
+    struct sigaction action = {.sa_handler = on_late, .sa_flags = SA_ONSTACK};
+    sigaction(SIGUSR1, &action, 0);
+    pthread_kill(small_thread, SIGUSR1);
+    start_ender();
+    return 0;
+}
 
 __attribute__((noinline)) static void interrupted_here(void)
 {
@@ -54,8 +75,13 @@ static void *small(void *unused)
 
 int main(int argc, char **argv)
 {
-    with_alternate = argc > 1 && strcmp(argv[1], "alternate") == 0;
-    start_ender();
+    const char *way = argc > 1 ? argv[1] : "";
+    pthread_t other;
+    with_alternate = strcmp(way, "stack") != 0;
+    if (strcmp(way, "late") != 0)
+        start_ender();
+    else if (pthread_create(&other, 0, late, 0) != 0)
+        finish("FAIL pthread_create");
     size_t size = 16384;
     void *stack = mmap(0, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(stack, 4096, PROT_NONE);
@@ -63,11 +89,10 @@ int main(int argc, char **argv)
     pthread_attr_init(&attributes);
     if (pthread_attr_setstack(&attributes, (char *)stack + 4096, size) != 0)
         finish("FAIL pthread_attr_setstack");
-    pthread_t thread;
-    if (pthread_create(&thread, &attributes, small, 0) != 0)
+    if (pthread_create(&small_thread, &attributes, small, 0) != 0)
         finish("FAIL pthread_create");
-    pthread_setname_np(thread, "small");
+    pthread_setname_np(small_thread, "small");
     say("ready");
-    pthread_join(thread, 0);
+    pthread_join(small_thread, 0);
     sleep_for_ever();
 }

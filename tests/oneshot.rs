@@ -160,12 +160,16 @@ fn without_memory_the_oneshot_ends_and_the_application_goes_on() {
 
 #[test]
 fn the_handler_needs_little_of_a_small_stack() {
-    for way in ["stack", "alternate"] {
+    for way in ["stack", "alternate", "late"] {
         let mut host = oneshot(Launch::fixture("oneshot_small_stack")).args([way]).start_only();
         host.wait_for_line("ready");
         let mut session = host.connect();
         let dump = Dump::parse(session.greeting());
         is_first_class(dump.named("small"), &["interrupted_here", "small"]);
+        if way == "late" {
+            host.tell("\n");
+            host.wait_for_line("late");
+        }
         session.command("stacks");
         drop(session);
         host.wait_for_line("went on");
@@ -319,6 +323,28 @@ fn a_forked_child_keeps_the_signal() {
     host.signal(libc::SIGUSR2);
     let dump = host.dump();
     is_first_class(dump.thread(host.pid()), &["main"]);
+    assert_eq!(host.release(), "PASS", "{}", host.story());
+}
+
+#[test]
+fn a_child_forked_meanwhile_holds_nothing_and_keeps_the_signal() {
+    let mut host = oneshot(Launch::fixture("forks_during_oneshot")).start_only();
+    let mut session = host.connect();
+    host.tell("\n");
+    host.wait_for_line("forked");
+    let child = host.children()[0];
+    session.command("stacks");
+    // With a copy in the child there would be no end.
+    session.last_command("exit");
+    host.wait_for_line("went on");
+    assert!(!host.socket().exists());
+    let open = fs::read_dir(format!("/proc/{child}/fd")).expect("fd").count();
+    assert_eq!(open, descriptors(&host).len());
+    // SAFETY: a child of our child, which lives as long as that.
+    unsafe { libc::kill(child, libc::SIGUSR2) };
+    let session = host.connect_to(&socket_of(child));
+    is_first_class(Dump::parse(session.greeting()).thread(child), &["forker"]);
+    drop(session);
     assert_eq!(host.release(), "PASS", "{}", host.story());
 }
 

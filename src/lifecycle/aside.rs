@@ -54,6 +54,17 @@ pub enum Failure {
     OutOfMemory,
 }
 
+impl From<Failure> for Errno {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Busy => Self::EBUSY,
+            Failure::HeapHeld => Self::EDEADLK,
+            Failure::NoStack(_) | Failure::OutOfMemory => Self::ENOMEM,
+            Failure::Panicked => Self::EFAULT,
+        }
+    }
+}
+
 /// What is put back on the thread afterwards, whatever became of the work.
 struct Before {
     mask: u64,

@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::aside::{Aside, Failure};
+use super::aside::Aside;
 use super::{INSTALLED, Manhole, WAITING, installed};
 use crate::log;
 use crate::shell::World;
@@ -37,13 +37,7 @@ pub fn dump_stacks(descriptor: RawFd) -> Result<usize, Errno> {
         let output = Output::new(descriptor, PATIENCE);
         write_stacks(&mut world, &mut |piece| output.write(piece))
     };
-    match ASIDE.run(signal::blocked(), give_up, work) {
-        Ok(done) => done,
-        Err(Failure::Busy) => Err(Errno::EBUSY),
-        Err(Failure::HeapHeld) => Err(Errno::EDEADLK),
-        Err(Failure::NoStack(_) | Failure::OutOfMemory) => Err(Errno::ENOMEM),
-        Err(Failure::Panicked) => Err(Errno::EFAULT),
-    }
+    ASIDE.run(signal::blocked(), give_up, work)?
 }
 
 /// Whose options bound the dump.

@@ -100,13 +100,7 @@ pub fn now() -> Result<(), Errno> {
     let manhole = installed().ok_or(Errno::ENOENT)?;
     let registers = capture::own_registers();
     let why = "it called manhole_oneshot(), and goes on when you leave";
-    match ASIDE.run(signal::blocked(), give_up, || serve(manhole, registers, Method::Own, why)) {
-        Ok(done) => done,
-        Err(Failure::Busy) => Err(Errno::EBUSY),
-        Err(Failure::HeapHeld) => Err(Errno::EDEADLK),
-        Err(Failure::NoStack(_) | Failure::OutOfMemory) => Err(Errno::ENOMEM),
-        Err(Failure::Panicked) => Err(Errno::EFAULT),
-    }
+    ASIDE.run(signal::blocked(), give_up, || serve(manhole, registers, Method::Own, why))?
 }
 
 /// `why` completes "Thread 71 stands still: ".
