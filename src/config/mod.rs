@@ -8,8 +8,11 @@
 
 pub mod glob;
 pub mod literal;
+pub mod locals;
 pub mod nearest;
 pub mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -18,6 +21,7 @@ use crate::protocol::abstract_name;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
 use literal::Value;
+use locals::Local;
 
 /// The environment variable that carries the options.
 pub const VARIABLE: &str = "MANHOLE";
@@ -94,6 +98,8 @@ pub struct Config {
     pub max_threads: usize,
     /// See [`OPTIONS`].
     pub client_timeout: Duration,
+    /// Names for the operator.
+    pub locals: Vec<Local>,
     /// The options that were given, as `(name, spelling)`.
     given: Vec<(&'static str, String)>,
 }
@@ -303,6 +309,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         help: "A client that takes none of its output for so long is dropped.",
         apply: |config, value| set(&mut config.client_timeout, value.as_seconds()),
     },
+    OptionSpec {
+        name: "locals",
+        expects: "a dict of names to addresses, &symbols or strings, or None",
+        default: "None",
+        help: "Names for the operator, usable wherever a command takes an address: locals={\"cfg\": \"&global_config\", \"log\": 0x7f00}. Names are identifiers.",
+        apply: |config, value| set(&mut config.locals, locals::parse(value)),
+    },
 ];
 
 /// Stores a value that was understood.
@@ -333,6 +346,7 @@ impl Default for Config {
             limits: Limits::default(),
             max_threads: 32768,
             client_timeout: Duration::from_secs(60),
+            locals: Vec::new(),
             given: Vec::new(),
         }
     }
@@ -427,74 +441,5 @@ impl Config {
     pub fn wants(&self, names: &[Vec<u8>]) -> bool {
         self.only.is_empty()
             || self.only.iter().any(|glob| names.iter().any(|name| glob::matches(glob.as_bytes(), name)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> String {
-        Config::parse(text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_defaults_of_the_table_are_the_defaults() {
-        let text: Vec<String> = OPTIONS.iter().map(|spec| format!("{}={}", spec.name, spec.default)).collect();
-        let (spelt, mut silent) = (Config::parse(&text.join(", ")).unwrap(), Config::default());
-        silent.given = spelt.given.clone();
-        assert_eq!(format!("{spelt:?}"), format!("{silent:?}"));
-    }
-
-    #[test]
-    fn python_spelling_is_understood() {
-        let config = Config::parse(
-            r#"verbose=False, socket_path="/tmp/a,b-{pid}", sigmask=["USR1", SIGUSR2], start_timeout=1.5"#,
-        );
-        let config = config.unwrap();
-        assert!(!config.verbose && config.follows_forks());
-        assert_eq!(config.socket_path.as_deref(), Some("/tmp/a,b-{pid}"));
-        assert_eq!(config.sigmask, 1 << 9 | 1 << 11);
-        assert_eq!(config.start_timeout, Duration::from_millis(1500));
-        assert_eq!(config.given("verbose"), Some("False"));
-    }
-
-    #[test]
-    fn errors_name_the_option_and_the_way_out() {
-        assert_eq!(error("verbos=True"), r#"unknown option "verbos"; did you mean verbose?"#);
-        assert_eq!(error("verbose=3.5"), "option verbose expects True or False, not 3.5");
-        assert_eq!(error("strict=True,strict=True"), "option strict is given twice");
-        assert!(error("start_timeout=-1").contains("expects seconds"));
-        assert!(error("max_frames=0").contains("from 1 to 1000000"));
-    }
-
-    #[test]
-    fn signals_that_open_the_manhole() {
-        let config = Config::parse("activate_on=SIGUSR1, oneshot_on=RTMIN+3").unwrap();
-        assert_eq!((config.activate_on, config.oneshot_on), (Some(10), Some(37)));
-        assert!(!config.follows_forks());
-        assert!(error("activate_on=USR1, oneshot_on=10").starts_with("ConfigurationConflict"));
-        for never in ["oneshot_on=KILL", "activate_on=19", "oneshot_on=32", "oneshot_on=65", "activate_on=FOO"] {
-            assert!(error(never).contains("a signal that can be caught"), "{never}");
-        }
-    }
-
-    #[test]
-    fn relative_paths_start_at_the_folder_of_the_start_and_abstract_names_are_none() {
-        for (given, anchored) in [("run/x", "/srv/run/x"), ("/run/x", "/run/x"), ("@x", "@x"), ("./@x", "/srv/./@x")] {
-            let mut config = Config::parse(&format!("socket_path={given}, verbose_destination=@log")).unwrap();
-            config.anchor("/srv/");
-            assert_eq!(config.socket_path.as_deref(), Some(anchored));
-            assert_eq!(config.verbose_destination, Destination::Path("/srv/@log".into()));
-        }
-    }
-
-    #[test]
-    fn only_is_a_glob_on_any_name_of_the_program() {
-        let names = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
-        let config = Config::parse("only='redis-*'").unwrap();
-        assert!(config.wants(&names(&["redis-server"])) && !config.wants(&names(&["sh", "bash"])));
-        let config = Config::parse("only=['a', b?d]").unwrap();
-        assert!(config.wants(&names(&["bed"])) && !config.wants(&names(&["bread"])));
     }
 }

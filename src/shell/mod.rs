@@ -4,12 +4,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod commands;
 pub mod parse;
+pub mod place;
 pub mod stack_text;
+pub mod units;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::config::locals::Local;
 use crate::config::nearest;
 use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
@@ -38,6 +42,8 @@ pub struct World {
     pub own_tid: i32,
     /// That is a thread of the application, which stands still meanwhile: why, for the banner.
     pub interruption: Option<String>,
+    /// The operator's names.
+    pub names: Vec<Local>,
 }
 
 /// More than this is given back to the kernel when the last client leaves.
@@ -54,6 +60,7 @@ impl World {
             capture: Capture::with(manhole.config.capture),
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
             interruption: None,
+            names: manhole.config.locals.clone(),
         }
     }
 
@@ -120,7 +127,7 @@ pub type Start = fn(&[String]) -> Result<Box<dyn Job>, String>;
 pub struct Command {
     /// What one types.
     pub name: &'static str,
-    /// Its arguments.
+    /// Its arguments. One that begins with [`FORMAT`] may be glued to the name, as in `x/8xg`.
     pub synopsis: &'static str,
     /// What it does, in a line.
     pub summary: &'static str,
@@ -130,9 +137,13 @@ pub struct Command {
     pub start: Start,
 }
 
+/// How the synopsis of a command begins that takes a format as gdb's commands do.
+pub const FORMAT: &str = "[/FORMAT]";
+
 /// Understands a line. `None` for an empty one.
 pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
-    let words = parse::words(line)?;
+    let mut words = parse::words(line)?;
+    unglue_format(&mut words);
     let Some((name, arguments)) = words.split_first() else { return Ok(None) };
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
@@ -147,6 +158,16 @@ pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
     }
 }
 
+/// Makes two words of `x/8xg`.
+fn unglue_format(words: &mut Vec<String>) {
+    let Some((name, format)) = words.first().and_then(|word| word.split_once('/')) else { return };
+    let takes_it = |command: &Command| command.name == name && command.synopsis.starts_with(FORMAT);
+    if commands::TABLE.iter().any(takes_it) {
+        let split = [name.to_owned(), format!("/{format}")];
+        words.splice(..1, split);
+    }
+}
+
 /// The first lines that a person sees.
 pub fn banner(world: &World) -> String {
     let uptime = ProcessFacts::read().uptime().map_or("an unknown time".to_owned(), commands::duration);
@@ -158,4 +179,18 @@ pub fn banner(world: &World) -> String {
         sys::process::pid(),
         std::env::consts::ARCH,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_cut_off_the_name_of_a_command_that_takes_one() {
+        for (line, expected) in [("x/8xg a b", "x|/8xg|a|b"), ("x a", "x|a"), ("stacks/3", "stacks/3"), ("/x", "/x")] {
+            let mut words = parse::words(line).unwrap();
+            unglue_format(&mut words);
+            assert_eq!(words.join("|"), expected);
+        }
+    }
 }

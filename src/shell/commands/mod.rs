@@ -4,10 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+mod examine;
 mod help;
+mod locals;
 mod modules;
 mod options;
 mod stacks;
+mod symbols;
 mod threads;
 
 use std::fmt::Write;
@@ -18,8 +21,17 @@ use crate::protocol::Status;
 pub use stacks::write_all as write_stacks;
 
 /// All commands, in the order in which `help` lists them.
-pub const TABLE: &[Command] =
-    &[help::COMMAND, stacks::COMMAND, threads::COMMAND, modules::COMMAND, options::COMMAND, EXIT];
+pub const TABLE: &[Command] = &[
+    help::COMMAND,
+    stacks::COMMAND,
+    threads::COMMAND,
+    modules::COMMAND,
+    symbols::COMMAND,
+    examine::COMMAND,
+    locals::COMMAND,
+    options::COMMAND,
+    EXIT,
+];
 
 const EXIT: Command = Command {
     name: "exit",
