@@ -151,7 +151,10 @@ impl Observer {
 
     /// Tells those who wait in the listener's queue that nobody will serve them.
     fn send_the_rest_away(&self) {
-        while let Some(Ok((socket, _))) = self.listener.as_ref().map(Listener::accept) {
+        let Some(listener) = &self.listener else { return };
+        // One who comes in between would be cut off without a word.
+        listener.close_queue();
+        while let Ok((socket, _)) = listener.accept() {
             session::refuse(&socket, "one client was served here (oneshot): send the signal again");
         }
     }
