@@ -305,11 +305,14 @@ impl Host {
         unsafe { libc::kill(self.pid(), number) };
     }
 
-    /// The children of this process (as forking servers have), in order of their start.
+    /// The children of this process (as forking servers have), of whichever thread, in order of their numbers.
     pub fn children(&self) -> Vec<i32> {
-        let pid = self.pid();
-        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        let of = |tid| std::fs::read_to_string(format!("/proc/{}/task/{tid}/children", self.pid())).unwrap_or_default();
+        let all: Vec<String> = self.threads().into_iter().map(|(tid, _)| of(tid)).collect();
+        let mut children: Vec<i32> =
+            all.iter().flat_map(|text| text.split_whitespace()).filter_map(|word| word.parse().ok()).collect();
+        children.sort_unstable();
+        children
     }
 
     /// Thread ids and names, from `/proc`.
