@@ -193,8 +193,8 @@ fn no_thread_and_no_descriptor_but_while_it_serves_and_a_restarted_read() {
         assert_eq!(host.threads().len(), 1, "{:?}", host.threads());
         drop(session);
         wait_until_closed(&mut host);
-        host.tell("still here\n");
-        host.wait_for_line("still here");
+        host.tell(&format!("after {round}\n"));
+        host.wait_for_line(&format!("after {round}"));
         assert_eq!((descriptors(&host), signals(&host)), before, "round {round}");
     }
     host.release();
