@@ -30,6 +30,19 @@ extern "C" fn destructor() {
 #[unsafe(link_section = ".fini_array")]
 static DESTRUCTOR: extern "C" fn() = destructor;
 
+/// In front of libc's `_exit`, which runs no destructor: daemons, shells and the children of servers leave so, and
+/// each would leave its name behind. Connected clients are not waited for. Async-signal-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn _exit(status: c_int) -> ! {
+    lifecycle::exit::leave(status)
+}
+
+/// The same by the name of the C standard.
+#[unsafe(no_mangle)]
+pub extern "C" fn _Exit(status: c_int) -> ! {
+    lifecycle::exit::leave(status)
+}
+
 /// The version as `major * 10000 + minor * 100 + patch`.
 #[unsafe(no_mangle)]
 pub extern "C" fn manhole_version() -> c_int {

@@ -12,11 +12,11 @@ use crate::log;
 use crate::shell::World;
 use crate::shell::commands::write_stacks;
 use crate::stack::Method;
-use crate::stack::capture::{self, Standing, dumpable};
+use crate::stack::capture::{self, Standing};
 use crate::sys::allocator::Role;
 use crate::sys::leaked::Leaked;
 use crate::sys::output::Output;
-use crate::sys::{Errno, filter, process, signal};
+use crate::sys::{Errno, dumpable, filter, process, signal};
 
 static ASIDE: Aside = Aside::new(Role::Dump, "dump of stacks");
 /// How long a descriptor that takes nothing is waited for, in all.

@@ -253,6 +253,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     }
     log::configure(config.verbose, &config.verbose_destination);
     let manhole = INSTALLED.set(Manhole::new(config));
+    thread::find_count();
     if manhole.has_threads() {
         start_threads(manhole).map_err(InstallError::Thread)?;
     }
@@ -320,14 +321,16 @@ fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
 
 /// The actor thread's life.
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
-    manhole.actor.begin();
+    thread::set_name(c"Manhole actor");
     fork::after_delay(manhole);
+    manhole.actor.begin();
     if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
         log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
         manhole.stage.end();
         manhole.actor.close();
     }
     manhole.actor.run();
+    thread::count_again();
     None
 }
 
@@ -343,6 +346,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.count_clients(0);
     manhole.stage.end();
     manhole.actor.close();
+    thread::count_again();
     None
 }
 

@@ -14,11 +14,11 @@ use crate::config::signals::Name;
 use crate::log;
 use crate::server;
 use crate::shell::World;
-use crate::stack::capture::{self, Standing, dumpable};
+use crate::stack::capture::{self, Standing};
 use crate::stack::{Method, Registers};
 use crate::sys::allocator::Role;
 use crate::sys::signal::{self, Information};
-use crate::sys::{Errno, filter, process};
+use crate::sys::{Errno, dumpable, filter, process};
 
 static ASIDE: Aside = Aside::new(Role::Oneshot, "oneshot");
 /// Signals that came while one was at work.

@@ -20,14 +20,13 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::lifecycle::{self, Manhole, Wish, exit, oneshot};
+use crate::lifecycle::{self, Manhole, Wish, exit, fork, oneshot};
 use crate::log;
 use crate::shell::World;
-use crate::stack::capture::dumpable;
 use crate::sys::allocator::{self, Role};
 use crate::sys::clock::monotonic;
 use crate::sys::poll::poll;
-use crate::sys::{Errno, descriptors, filter, futex, thread};
+use crate::sys::{Errno, descriptors, dumpable, filter, futex, thread};
 use bell::Bell;
 use listener::{ListenError, Listener};
 use session::Session;
@@ -56,6 +55,7 @@ pub fn run(manhole: &'static Manhole) {
         log!("cannot leave the application's descriptor table: {}; it runs on without a manhole", error.desc());
         return;
     }
+    fork::tell();
     filter::look();
     // Without a bell (`pipe2` is refused, or no descriptor left) only a release and a farewell are lost.
     let bell = Bell::hang(&manhole.rope).ok();

@@ -8,6 +8,7 @@ pub mod allocator;
 pub mod clock;
 pub mod descriptor;
 pub mod descriptors;
+pub mod dumpable;
 pub mod exit;
 pub mod files;
 pub mod filter;

@@ -193,6 +193,11 @@ impl Host {
         &self.seen
     }
 
+    /// Takes the lines of standard output that have come, waiting for none.
+    pub fn read_lines(&mut self) {
+        self.seen.extend(self.lines.try_iter());
+    }
+
     /// Waits until it writes `line`.
     pub fn wait_for_line(&mut self, line: &str) {
         let end = Instant::now() + DEADLINE;
@@ -322,7 +327,7 @@ impl Host {
 
     /// Everything known about it, for a failure's message.
     pub fn story(&mut self) -> String {
-        self.seen.extend(self.lines.try_iter());
+        self.read_lines();
         let status = self.child.try_wait();
         let preloaded = if self.preloaded { "preloaded" } else { "bare" };
         format!(
