@@ -16,7 +16,8 @@ static void *forker(void *unused)
         say("forked");
         sleep_for_ever();
     }
-    return 0;
+    /* The child dies with the thread that forked it. */
+    sleep_for_ever();
 }
 
 int main(void)
