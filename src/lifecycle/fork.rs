@@ -73,6 +73,8 @@ fn let_go() {
 
 extern "C" fn parent() {
     let_go();
+    // With `oneshot_on` no thread of ours could look by itself.
+    super::signals::report_replaced();
 }
 
 extern "C" fn child() {

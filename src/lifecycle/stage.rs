@@ -22,6 +22,9 @@ const PARKED: u32 = 5;
 /// There is no socket any more: it could not be opened, and the log says why; or it was closed.
 const ENDED: u32 = 4;
 
+/// When a program has surely installed the signal handlers that it starts with.
+const SOON: Duration = Duration::from_secs(1);
+
 /// The word; no observer at first.
 #[derive(Default)]
 pub struct Stage(AtomicU32);
@@ -54,8 +57,12 @@ impl Stage {
         self.turn(PARKED, STARTING);
     }
 
-    /// The observer: waits for that signal, or for the end.
-    pub fn wait_for_activation(&self) {
+    /// The observer: waits for that signal, or for the end; `soon` is called once while it waits.
+    pub fn wait_for_activation(&self, soon: impl FnOnce()) {
+        self.rest_while(PARKED, SOON);
+        if self.is_parked() {
+            soon();
+        }
         while self.is_parked() {
             futex::wait(&self.0, PARKED, None);
         }
@@ -108,9 +115,13 @@ impl Stage {
 
     /// Sleeps until the observer must not open any more, at most `time`.
     pub fn rest_while_starting(&self, time: Duration) {
+        self.rest_while(STARTING, time);
+    }
+
+    fn rest_while(&self, stage: u32, time: Duration) {
         let deadline = clock::monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        while let (true, left @ 1..) = (self.is(STARTING), deadline.saturating_sub(clock::monotonic())) {
-            futex::wait(&self.0, STARTING, Some(Duration::from_nanos(left)));
+        while let (true, left @ 1..) = (self.is(stage), deadline.saturating_sub(clock::monotonic())) {
+            futex::wait(&self.0, stage, Some(Duration::from_nanos(left)));
         }
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::lifecycle::{self, Manhole, Wish, exit, fork, oneshot};
+use crate::lifecycle::{self, Manhole, Wish, exit, fork, oneshot, signals};
 use crate::log;
 use crate::shell::World;
 use crate::sys::allocator::{self, Role};
@@ -59,7 +59,7 @@ pub fn run(manhole: &'static Manhole) {
     filter::look();
     // Without a bell (`pipe2` is refused, or no descriptor left) only a release and a farewell are lost.
     let bell = Bell::hang(&manhole.rope).ok();
-    manhole.stage.wait_for_activation();
+    manhole.stage.wait_for_activation(signals::report_replaced);
     if !manhole.stage.begin_opening() {
         return;
     }
