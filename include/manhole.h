@@ -8,7 +8,7 @@
  * Versions. manhole_version() is the version of the library that was loaded, MANHOLE_VERSION that of this header.
  * A function keeps its name, its type and its meaning in every later version, and `struct manhole_call` is only ever
  * passed by pointer; new functions are added with a higher version, and error codes may be. The library exports the
- * functions of this header and no other symbol.
+ * functions of this header, and in front of libc's _exit() and _Exit(), to remove its socket, and no other symbol.
  *
  * Without linking, in a program that may be preloaded or not: weak symbols, which are NULL when nobody has them,
  *
@@ -88,6 +88,42 @@ int manhole_install(const char *options);
  * Thread-safe. */
 int manhole_release(void);
 
+/* ---- Stacks, now --------------------------------------------------------------------------------------------- */
+
+/* Serves one client on the calling thread, which stands still until that client has come and left, as the signal of
+ * the option oneshot_on does; the other threads run on. For programs that have an event of their own for it, such as
+ * uWSGI's signals. While it serves, signals that have a handler wait in this thread.
+ *
+ * Returns 0, or a negative errno:
+ *   -ENOENT    this process has no manhole: install one with oneshot_on=SIGNAL (which starts no thread)
+ *   -EBUSY     another thread serves a client in this way
+ *   -EIO       no socket could be opened, for example because the manhole's thread has it; the log says why
+ *   -ENOMEM    no memory for it
+ *   -EDEADLK   called from a handler that interrupted this library in the middle of an allocation
+ *   -EFAULT    a bug of the library, which is logged
+ *
+ * Context: any thread, signal handlers included, with any lock of the application held. errno is kept. Thread-safe. */
+int manhole_oneshot(void);
+
+/* Writes the stacks of all threads, as the command `stacks` shows them, to descriptor fd of the calling thread's
+ * table. The calling thread is shown from its caller on, through a signal handler to what that interrupted. Whether a
+ * manhole is installed makes no difference; one that is bounds the dump by its options.
+ *
+ * Returns how many threads were written, or a negative errno:
+ *   -EBUSY     another thread writes such a dump
+ *   -ETIMEDOUT the descriptor took nothing for too long: all waiting together ends after 5 seconds
+ *   -EPIPE     nobody reads it; no SIGPIPE is raised
+ *   -EIO       the dump ended early; what was written says why
+ *   -ENOMEM    no memory for it
+ *   -EDEADLK   called from a handler that interrupted this library in the middle of an allocation
+ *   -EFAULT    a bug of the library, which is logged
+ *   and those of write(2): -EBADF, -ENOSPC, ...
+ *
+ * Context: any thread; async-signal-safe, fit for a crash handler: with any lock of the application held, its heap
+ * corrupt, on an alternate stack (it maps a stack of its own and needs 2 KB of the caller's). errno is kept.
+ * Thread-safe. */
+int manhole_dump_stacks(int fd);
+
 /* ---- Commands ------------------------------------------------------------------------------------------------ */
 
 /* One call of a registered command: what its output goes to. Alive until the callback returns. */
@@ -109,7 +145,8 @@ struct manhole_call;
  *   - It must return: not by an exception, longjmp() or pthread_exit(), which end the process. exit() is fine.
  *   - If it crashes, the application crashes.
  *   - A child that it forks must exec, or end, before the callback returns; one that returns is ended with status 1.
- *   - One that never returns holds up all registered commands, and nothing else. */
+ *   - One that never returns holds up all registered commands, and nothing else.
+ * With oneshot_on, and in manhole_oneshot(), there is no such thread: the operator is told that the command needs it. */
 typedef int manhole_callback(struct manhole_call *call, int argc, const char *const *argv, void *user);
 
 /* Gives the operator a command.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::lifecycle::panics;
 use crate::log;
 use crate::sys::futex::{self, Guarded};
-use crate::sys::{clock, process, thread};
+use crate::sys::{clock, process};
 
 /// One piece of work.
 struct Task {
@@ -104,9 +104,8 @@ impl Actor {
         futex::wake(&self.gone);
     }
 
-    /// The thread's first act.
+    /// The thread is there.
     pub fn begin(&self) {
-        thread::set_name(c"Manhole actor");
         self.tid.store(process::proc_tid().unwrap_or_else(process::tid), Ordering::Release);
     }
 

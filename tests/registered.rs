@@ -365,6 +365,22 @@ fn registering_and_unregistering_while_clients_call() {
     assert_eq!(host.release(), "PASS");
 }
 
+/// An oneshot has no actor. The names work there, the commands say why they do not.
+#[test]
+fn in_an_oneshot_commands_are_refused() {
+    let mut host = Launch::fixture("api_calls").bare().env("MANHOLE", "oneshot_on=USR2").start_only();
+    host.wait_for_line("ready");
+    call(&mut host, "variable calls", 0);
+    host.signal(libc::SIGUSR2);
+    let mut session = host.connect();
+    assert!(session.command("echo 1").starts_with("error: it runs on the thread `Manhole actor`, and there is none"));
+    assert!(session.command("help").contains("Registered by the application"));
+    assert!(session.command("x/1dg calls").ends_with("\t0\n"));
+    drop(session);
+    host.wait_for_stderr("disconnected");
+    assert_eq!(host.release(), "PASS");
+}
+
 /// `daemon_connection=False`: the exit waits for the clients, and the one who caused it is not left waiting.
 #[test]
 fn exit_called_from_a_callback() {

@@ -7,15 +7,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{INSTALLED, Manhole, Wish, exit, start_threads};
+use super::{INSTALLED, Manhole, Wish, dump, exit, oneshot, start_threads};
 use crate::log;
 use crate::shell::{registered, variables};
-use crate::stack::capture::{dumpable, signal};
-use crate::sys::{self, Errno, descriptors, fork, process};
+use crate::stack::capture::signal;
+use crate::sys::{self, Errno, descriptors, dumpable, fork, process};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// The threads that start next were started by a fork.
 static FORKED: AtomicBool = AtomicBool::new(false);
+/// The observer that starts next is a forked child's.
+static REINSTALLS: AtomicBool = AtomicBool::new(false);
 /// The mask of the thread that forks, while it forks with all signals blocked.
 static MASK: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicBool = AtomicBool::new(false);
@@ -30,14 +32,23 @@ pub fn install() {
     }
 }
 
-/// On the actor of a forked child, before it makes the observer: gives an `exec` its time, then says what happens.
+/// On the actor of a forked child, before it makes the observer: gives an `exec` its time.
 pub fn after_delay(manhole: &Manhole) {
-    if !FORKED.swap(false, Ordering::Relaxed) {
+    // One that waits for its signal opens nothing now.
+    if !FORKED.swap(false, Ordering::Relaxed) || manhole.stage.is_parked() {
         return;
     }
     manhole.stage.rest_while_starting(manhole.config.reinstall_delay);
     if !manhole.stage.has_ended() {
         exit::remove_socket_of_gone_parent();
+        REINSTALLS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// On the observer of a forked child, in its own descriptor table: a line of the log takes a descriptor, which the
+/// child's program would see.
+pub fn tell() {
+    if REINSTALLS.swap(false, Ordering::Relaxed) {
         log!("Fork detected. Reinstalling Manhole.");
     }
 }
@@ -48,6 +59,7 @@ extern "C" fn prepare() {
     let mask = if blocks { sys::signal::block_all() } else { 0 };
     crate::ALLOCATOR.hold();
     // Forks of other threads wait above, so these are this one's.
+    dumpable::note_before_fork();
     MASK.store(mask, Ordering::Relaxed);
     BLOCKED.store(blocks, Ordering::Relaxed);
 }
@@ -62,15 +74,19 @@ fn let_go() {
 
 extern "C" fn parent() {
     let_go();
+    // With `oneshot_on` no thread of ours could look by itself.
+    super::signals::report_replaced();
 }
 
 extern "C" fn child() {
     let before = Errno::last_raw();
     // What a dump of the parent changed for its time would stay so in the child.
-    dumpable::put_back();
+    dumpable::put_back_in_child();
     signal::put_back_in_child();
     descriptors::forget_private();
     exit::forget_socket();
+    oneshot::leave_in_child();
+    dump::leave_in_child();
     super::CHANGE.replace_in_child(());
     registered::reset_in_child();
     variables::reset_in_child();

@@ -5,9 +5,13 @@
 //! forked child inherits this memory but not our threads, so an install counts only in the process that
 //! [`Manhole::is_here`] says.
 
+pub mod aside;
+pub mod dump;
 pub mod exit;
 pub mod fork;
+pub mod oneshot;
 pub mod panics;
+pub mod signals;
 pub mod stage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -180,7 +184,7 @@ impl Manhole {
     }
 
     /// Whether it has threads, from the start or after a signal.
-    fn has_threads(&self) -> bool {
+    pub fn has_threads(&self) -> bool {
         self.config.activate_on.is_some() || self.config.thread && self.config.oneshot_on.is_none()
     }
 
@@ -259,6 +263,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     }
     log::configure(config.verbose, &config.verbose_destination);
     let manhole = INSTALLED.set(Manhole::new(config));
+    thread::find_count();
     if manhole.has_threads() {
         start_threads(manhole).map_err(InstallError::Thread)?;
     }
@@ -266,6 +271,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     panics::install();
     fork::install();
     exit::install();
+    signals::install(manhole);
     if manhole.config.waits_for_signal() {
         manhole.tell_of_forks();
     }
@@ -286,6 +292,14 @@ fn program_name() -> String {
 }
 
 fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
+    signals::report_replaced();
+    signals::uninstall();
+    if oneshot::is_running() && !manhole.has_threads() {
+        manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
+        if !oneshot::wait_for_end(PATIENCE) {
+            return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));
+        }
+    }
     if manhole.has_threads() && !manhole.stage.prevent() && !manhole.stage.has_ended() {
         manhole.stage.wait_while_opening(PATIENCE);
         manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
@@ -310,7 +324,7 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
 /// 40 us and more), and a child that execs at once too. `pthread_create` allocates in the thread that calls it, but
 /// for a forked child, where glibc has the stacks of the parent's threads to use again.
 fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
-    manhole.stage.start();
+    manhole.stage.start(manhole.config.activate_on.is_some());
     let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask);
     if started.is_err() {
         manhole.stage.end();
@@ -320,9 +334,10 @@ fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
 
 /// The actor thread's life.
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
-    manhole.actor.begin();
+    thread::set_name(c"Manhole actor");
     fork::after_delay(manhole);
     manhole.observing.store(1, Ordering::Release);
+    manhole.actor.begin();
     if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
         log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
         manhole.observer_left();
@@ -330,6 +345,7 @@ extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
         manhole.actor.close();
     }
     manhole.actor.run();
+    thread::count_again();
     None
 }
 
@@ -345,6 +361,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.count_clients(0);
     manhole.stage.end();
     manhole.actor.close();
+    thread::count_again();
     manhole.observer_left();
     None
 }
@@ -354,6 +371,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
 /// first, unless `daemon_connection` says that they die with the process.
 pub fn finish() {
     let Some(manhole) = installed() else { return };
+    signals::report_replaced();
     if manhole.stage.prevent() {
         return;
     }

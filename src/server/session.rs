@@ -64,18 +64,20 @@ pub struct Session {
     patience: Duration,
 }
 
+/// Sends a client away with one line.
+pub fn refuse(socket: &Socket, reason: &str) {
+    let mut line = Vec::new();
+    protocol::encode_refusal(reason, &mut line);
+    let _ = socket.send(&line);
+}
+
 impl Session {
     /// Lets a client in, or sends it away with one line. `name` is what its socket is bound to.
     pub fn open(number: u64, socket: Socket, name: &[u8], world: &World) -> Option<Self> {
-        let refuse = |reason: &str| {
-            let mut line = Vec::new();
-            protocol::encode_refusal(reason, &mut line);
-            let _ = socket.send(&line);
-        };
         let peer = match credentials::check(&socket) {
             Ok(peer) => peer,
             Err(reason) => {
-                refuse(&reason);
+                refuse(&socket, &reason);
                 return None;
             }
         };
@@ -83,7 +85,8 @@ impl Session {
         let mode = match protocol::requested_version(abstract_name) {
             Some(protocol::VERSION) => Mode::Framed(RequestDecoder::new(), Vec::new()),
             Some(other) => {
-                refuse(&format!("frames of version {other} are not spoken here, only {}", protocol::VERSION));
+                let version = protocol::VERSION;
+                refuse(&socket, &format!("frames of version {other} are not spoken here, only {version}"));
                 return None;
             }
             None => Mode::Interactive(Lines::default(), world.manhole.config.connection_handler),

@@ -1,6 +1,6 @@
 //! The interpreter: a line becomes a job, a job becomes text, a slice at a time.
 //!
-//! Context: the observer.
+//! Context: the observer, or the thread of the application that serves an oneshot.
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,7 @@ use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
 use crate::protocol::Status;
-use crate::stack::capture::Capture;
+use crate::stack::capture::{Capture, Standing};
 use crate::stack::modules::Modules;
 use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
@@ -41,8 +41,10 @@ pub struct World {
     pub symbolizer: Symbolizer,
     /// Capturing and its buffers.
     pub capture: Capture,
-    /// The observer's own thread id.
+    /// The thread id of whoever runs this.
     pub own_tid: i32,
+    /// That is a thread of the application, which stands still meanwhile: why, for the banner.
+    pub interruption: Option<String>,
     /// The operator's names and those of the application, as of the last [`World::look`].
     pub names: Vec<Local>,
 }
@@ -60,8 +62,17 @@ impl World {
             symbolizer: Symbolizer::default(),
             capture: Capture::with(manhole.config.capture),
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
+            interruption: None,
             names: Vec::new(),
         }
+    }
+
+    /// A world for a thread of the application: where it stands, and why.
+    pub fn interrupting(manhole: &'static Manhole, standing: Standing, why: String) -> Self {
+        let mut world = Self::new(manhole);
+        world.capture.standing = Some(standing);
+        world.interruption = Some(why);
+        world
     }
 
     /// Looks at the process's mappings, and at what it gave names to, anew.
@@ -77,7 +88,9 @@ impl World {
 
     /// Drops what can be learnt again.
     pub fn forget(&mut self) {
+        let (standing, interruption) = (self.capture.standing, self.interruption.take());
         *self = Self::new(self.manhole);
+        (self.capture.standing, self.interruption) = (standing, interruption);
     }
 
     /// Called when nobody is connected.
@@ -174,8 +187,9 @@ fn unglue_format(words: &mut Vec<String>) {
 /// The first lines that a person sees.
 pub fn banner(world: &World) -> String {
     let uptime = ProcessFacts::read().uptime().map_or("an unknown time".to_owned(), commands::duration);
+    let interruption = world.interruption.as_ref().map(|why| format!("{why}\n")).unwrap_or_default();
     format!(
-        "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\nType help for the commands, ^D or exit to leave.\n\n",
+        "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\n{interruption}Type help for the commands, ^D or exit to leave.\n\n",
         env!("CARGO_PKG_VERSION"),
         Escaped(world.manhole.program.as_bytes()),
         sys::process::pid(),

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use super::commands::fail;
 use super::spool::{self, Progress, Reader, Writer};
 use super::{Job, Step, World};
+use crate::lifecycle::exit;
 use crate::log;
 use crate::protocol::Status;
 use crate::sys::slots::{NotAdded, Slots};
-use crate::sys::{clock, exit, process};
+use crate::sys::{clock, process};
 
 /// Commands at most.
 pub const MOST: usize = 256;
@@ -123,7 +124,7 @@ fn run(name: &str, arguments: &[CString], writer: Writer) {
     if process::pid() != pid {
         // This thread has no way on: the child has an actor of its own, or none.
         log!("the command {name} forked, and its child returned from the callback: the child ends");
-        exit::at_once(1);
+        exit::leave(1);
     }
     command.runner.store(0, Ordering::Relaxed);
     // Before the client knows that it is done: it may ask the application to unload it.

@@ -105,7 +105,7 @@ impl Text {
     }
 
     fn frames(&mut self, stack: &ThreadStack, world: &World, out: &mut Vec<u8>) {
-        if stack.method == Some(Method::Own) {
+        if stack.is_placeholder() {
             let doing = if stack.tid == world.own_tid { "which writes this" } else { "idle" };
             let _ = writeln!(out, "skipped: the manhole's own thread, {doing}\n");
             return;

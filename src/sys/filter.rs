@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use super::{clock, memory, process, ptrace, raw, sibling};
+use super::{clock, dumpable, memory, process, ptrace, raw, sibling};
 
 /// A call that filters like to punish, and that we can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +72,12 @@ struct Trial {
 fn survives(call: Call) -> bool {
     let Ok(stack) = sibling::Mapping::with_guard(STACK) else { return false };
     let trial = Box::new(Trial { call, alive: AtomicU32::new(1), survived: AtomicU32::new(0) });
-    let dumpable = process::dumpable();
-    process::set_dumpable(0);
+    dumpable::change(0);
     let argument = std::ptr::from_ref(&*trial).cast_mut().cast();
     // SAFETY: `attempt` keeps to raw calls and to `trial`, which with the stack is kept until it is gone.
     let pid = unsafe { sibling::spawn_in_our_memory(attempt, stack.end(), argument, &trial.alive) };
     let gone = pid.is_ok_and(|pid| is_reaped(pid, &trial.alive));
-    process::set_dumpable(dumpable);
+    dumpable::put_back();
     let survived = gone && trial.survived.load(Ordering::Acquire) == 1;
     if !gone && pid.is_ok() {
         std::mem::forget(stack);

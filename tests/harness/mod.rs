@@ -11,6 +11,7 @@
 //! | `session` | one client of the socket |
 //! | `client` | `manhole-cli`, run to its end |
 //! | `dump` | the text form of stacks, parsed |
+//! | `family` | processes that a host made or became |
 //! | `gdb`, `eu_stack` | the same process seen by others |
 //! | `names` | when two spellings name one function |
 //! | `compare` | ours against an oracle's, frame by frame |
@@ -22,6 +23,7 @@ pub mod client;
 pub mod compare;
 pub mod dump;
 pub mod eu_stack;
+pub mod family;
 pub mod fixtures;
 pub mod gdb;
 pub mod host;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::{Command, Job, Step, World, registered};
 use crate::config::nearest;
 use crate::protocol::Status;
+pub use stacks::write_all as write_stacks;
 
 /// All commands, in the order in which `help` lists them.
 pub const TABLE: &[Command] = &[

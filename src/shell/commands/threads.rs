@@ -61,6 +61,9 @@ impl Job for List {
             }
             self.shown += 1;
             let call = match &facts.call {
+                _ if tid == world.own_tid && world.interruption.is_some() => {
+                    "(stands still and serves this)".to_owned()
+                }
                 _ if tid == world.own_tid => "(the manhole's own thread)".to_owned(),
                 _ if Some(tid) == idle => "(the manhole's own thread, idle)".to_owned(),
                 Some(call) => syscalls::describe(call, &ThreadContext::new(tid, Some(&self.sockets))).to_string(),
