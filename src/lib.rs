@@ -14,7 +14,7 @@
 //! | [`shell`] | the command table, parsing, output |
 //! | [`actor`] | the thread that touches the application |
 //! | [`server`] | the observer's loop, its listener, credentials, sessions |
-//! | [`lifecycle`] | the one global: install, fork, exit |
+//! | [`lifecycle`] | the one global: install, fork, signals, oneshot, exit |
 //! | `entry` | every way in: the constructor and the C functions |
 
 #![warn(missing_docs)]

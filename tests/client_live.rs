@@ -69,21 +69,16 @@ fn converses(arguments: &[&str], host: &Host) {
     dialogue.sees(&["value came from"]);
 }
 
-/// A process that opens its socket when SIGUSR2 comes, by a handler of its own, and then answers lines.
-fn opens_on_usr2() -> Host {
-    let script = r#"$SIG{USR2} = sub { $go = 1 }; $| = 1; print "ready\n"; select(undef, undef, undef, 0.01) until $go;
-        $s = IO::Socket::UNIX->new(Local => "/tmp/manhole-$$", Listen => 1) or die $!;
-        $c = $s->accept; $c->autoflush; print $c "manhole> "; print $c "you said $_" while <$c>;"#;
-    Launch::new("perl").args(["-MIO::Socket::UNIX", "-e", script]).bare().when_it_says("ready").start()
-}
-
+/// Processes whose manhole is opened by SIGUSR2, the one way and the other.
 #[track_caller]
 fn opens_by(arguments: &[&str]) {
-    let host = opens_on_usr2();
-    let mut dialogue = Dialogue::open(&[arguments, &[&host.pid().to_string()]].concat());
-    dialogue.sees(&["manhole> "]);
-    dialogue.types("1234+2345\n");
-    dialogue.sees(&["you said 1234+2345"]);
+    for option in ["activate_on=USR2", "oneshot_on=USR2"] {
+        let mut host = Launch::new("/bin/cat").option(option).start_only();
+        // Its constructors are done.
+        host.tell("echo\n");
+        host.wait_for_line("echo");
+        converses(&[arguments, &[&host.pid().to_string()]].concat(), &host);
+    }
 }
 
 #[test]

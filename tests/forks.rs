@@ -67,6 +67,16 @@ fn a_forked_child_has_its_own_after_reinstall_delay() {
 }
 
 #[test]
+fn a_forked_child_has_the_locals() {
+    let (mut host, child) = forked("fork", r#"locals={"k1": 0x11, "k2": "v2"}"#);
+    let answer = child.connect().command("locals");
+    assert!(answer.contains("k1") && answer.contains("0x11") && answer.contains("v2"), "{answer}");
+    child.signal(libc::SIGTERM);
+    host.wait_for_line("child ended 0x300");
+    assert_eq!(host.release(), "PASS", "{}", host.story());
+}
+
+#[test]
 fn a_child_forked_by_another_thread_has_its_own() {
     child_has_its_own("thread", "reinstall_delay=0.05");
 }

@@ -1,4 +1,4 @@
-//! The operator's names, from the option `locals`: `{"cfg": "&global_config", "log": 0x7f00, "note": "text"}`.
+//! The operator's names. Those from the option `locals`: `{"cfg": "&global_config", "log": 0x7f00, "note": "text"}`.
 //!
 //! Context: the constructor and the C API parse; the observer reads. What a name stands for is looked up when
 //! a command uses it, never here: its symbol may come with a module that is loaded later.
@@ -23,6 +23,8 @@ pub struct Local {
 pub enum Target {
     /// An address.
     Address(u64),
+    /// A variable that the application registered: its address and size, 0 if nobody knows.
+    Variable(u64, u64),
     /// `&SYMBOL`, perhaps with a module and an offset: that symbol's address.
     Symbol(String),
     /// Any other text: an address if it begins with `0x`, else a note.
@@ -33,7 +35,8 @@ pub enum Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address) => write!(f, "{address:#x}"),
+            Self::Address(address) | Self::Variable(address, 0) => write!(f, "{address:#x}"),
+            Self::Variable(address, size) => write!(f, "{address:#x}, {size} bytes"),
             Self::Symbol(symbol) => write!(f, "&{symbol}"),
             Self::Text(text) => write!(f, "{text:?}"),
         }

@@ -7,9 +7,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{INSTALLED, Manhole, Wish, exit, start_threads};
+use super::{INSTALLED, Manhole, Wish, dump, exit, oneshot, start_threads};
 use crate::log;
 use crate::redirect::tap as redirect;
+use crate::shell::{registered, variables};
 use crate::stack::capture::signal;
 use crate::sys::{self, Errno, descriptors, dumpable, fork, process};
 
@@ -34,7 +35,8 @@ pub fn install() {
 
 /// On the actor of a forked child, before it makes the observer: gives an `exec` its time.
 pub fn after_delay(manhole: &Manhole) {
-    if !FORKED.swap(false, Ordering::Relaxed) {
+    // One that waits for its signal opens nothing now.
+    if !FORKED.swap(false, Ordering::Relaxed) || manhole.stage.is_parked() {
         return;
     }
     manhole.stage.rest_while_starting(manhole.config.reinstall_delay);
@@ -75,6 +77,8 @@ fn let_go() {
 extern "C" fn parent() {
     redirect::after_fork();
     let_go();
+    // With `oneshot_on` no thread of ours could look by itself.
+    super::signals::report_replaced();
 }
 
 extern "C" fn child() {
@@ -85,7 +89,11 @@ extern "C" fn child() {
     redirect::after_fork_in_child();
     descriptors::forget_private();
     exit::forget_socket();
+    oneshot::leave_in_child();
+    dump::leave_in_child();
     super::CHANGE.replace_in_child(());
+    registered::reset_in_child();
+    variables::reset_in_child();
     if let Some(manhole) = INSTALLED.get() {
         inherit(manhole);
     }
@@ -104,6 +112,7 @@ fn inherit(manhole: &'static Manhole) {
     manhole.stage.reset_in_child();
     manhole.actor.reset_in_child();
     manhole.rope.cut();
+    manhole.observing.store(0, Ordering::Relaxed);
     manhole.connected.store(0, Ordering::Relaxed);
     manhole.wish.store(Wish::Serve as u32, Ordering::Relaxed);
     if manhole.has_threads() {

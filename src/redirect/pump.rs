@@ -372,7 +372,8 @@ impl Pump {
                 let _ = it.tell_skipped();
             }
             if !application.is_empty() {
-                (self.application, self.next_look) = (None, FIRST_LOOK);
+                // Nobody reads the operator's pipe any more, though a child may hold it.
+                (self.application, self.operator, self.next_look) = (None, None, FIRST_LOOK);
             }
             if !source.is_empty() {
                 if let Some(slot) = self.slot {

@@ -101,6 +101,11 @@ impl Listener {
         &self.path
     }
 
+    /// Refuses everybody but those who wait in the queue.
+    pub fn close_queue(&self) {
+        self.socket.close_queue();
+    }
+
     /// The next client and the name it is bound to. Under a descriptor limit that leaves no room, the
     /// placeholders on 0 to 2 make some.
     pub fn accept(&self) -> Result<(Socket, Vec<u8>), Errno> {

@@ -21,14 +21,15 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use crate::lifecycle::{self, Manhole, Wish, exit, fork};
+use crate::lifecycle::{self, Manhole, Wish, exit, fork, oneshot, signals};
 use crate::log;
 use crate::shell::World;
+use crate::sys::allocator::{self, Role};
 use crate::sys::clock::monotonic;
 use crate::sys::poll::poll;
-use crate::sys::{Errno, allocator, descriptors, dumpable, filter, futex, thread};
+use crate::sys::{Errno, descriptors, dumpable, filter, futex, thread};
 use bell::Bell;
-use listener::Listener;
+use listener::{ListenError, Listener};
 use overheard::Overheard;
 use session::Session;
 
@@ -60,6 +61,7 @@ pub fn run(manhole: &'static Manhole) {
     filter::look();
     // Without a bell (`pipe2` is refused, or no descriptor left) only a release and a farewell are lost.
     let bell = Bell::hang(&manhole.rope).ok();
+    manhole.stage.wait_for_activation(signals::report_replaced);
     if !manhole.stage.begin_opening() {
         return;
     }
@@ -76,11 +78,25 @@ pub fn run(manhole: &'static Manhole) {
     }
     manhole.stage.opened();
     allocator::reserve();
-    allocator::set_last_resort(give_up);
-    let world = World::new(manhole);
-    let overheard = Overheard::new(manhole);
-    Observer { bell, listener: Some(listener), sessions: Vec::new(), overheard, world, clients: 0, resting: None }
-        .serve();
+    allocator::set_last_resort(Role::Observer, give_up);
+    let mut observer = Observer::new(World::new(manhole), listener, bell);
+    while observer.turn() {}
+}
+
+/// Serves one client on the calling thread, one of the application, which stands still meanwhile: in that thread's
+/// descriptor table, and until the client leaves or the process ends. Who is refused does not count.
+pub fn serve_one(manhole: &'static Manhole, world: World) -> Result<(), ListenError> {
+    let listener = Listener::open(manhole)?;
+    // Where there is an observer, the rope is its.
+    let bell = if manhole.has_threads() { None } else { Bell::hang(&manhole.rope).ok() };
+    log!("Manhole UDS path: {}", listener.path());
+    let mut observer = Observer::new(world, listener, bell);
+    observer.only_one = true;
+    let _stay = oneshot::Stay(manhole);
+    while observer.turn() && !observer.has_served_one() {}
+    exit::remove_socket();
+    observer.send_the_rest_away();
+    Ok(())
 }
 
 /// There is no memory even in reserve: leaves everything, and this thread never goes on. No thread is stopped
@@ -95,6 +111,7 @@ fn give_up() -> ! {
         manhole.count_clients(0);
         manhole.stage.end();
         manhole.actor.close();
+        manhole.observer_left();
     }
     loop {
         futex::wait(&AtomicU32::new(0), 0, None);
@@ -112,6 +129,10 @@ struct Observer {
     clients: u64,
     /// Until when the listener is left alone.
     resting: Option<Instant>,
+    /// Only one client is let in ([`serve_one`]).
+    only_one: bool,
+    /// A client was let in.
+    served: bool,
 }
 
 /// What woke the loop.
@@ -122,40 +143,62 @@ struct Woken {
 }
 
 impl Observer {
-    fn serve(mut self) {
-        loop {
-            let woken = self.wait();
-            let now = Instant::now();
-            if woken.bell && self.answer_bell() == Wish::Leave {
-                return;
-            }
-            if woken.listener || woken.sessions.iter().any(|events| events.contains(PollFlags::POLLIN)) {
-                filter::look();
-            }
-            if woken.listener {
-                self.let_in(now);
-                // Before it has a prompt: what the application writes from then on is not missed.
-                self.overheard.pass_on(&mut self.sessions, now);
-            }
-            for (session, events) in self.sessions.iter_mut().zip(woken.sessions) {
-                session.run(events, now, &mut self.world);
-            }
-            if allocator::take_exhausted() {
-                self.sessions.iter_mut().for_each(Session::give_up_job);
-                self.world.forget();
-            }
-            self.sessions.retain(|session| !session.is_over());
-            self.overheard.pass_on(&mut self.sessions, now);
-            self.world.manhole.count_clients(self.sessions.len());
-            if self.sessions.is_empty() {
-                self.world.rest();
-            }
+    fn new(world: World, listener: Listener, bell: Option<Bell>) -> Self {
+        let (sessions, listener) = (Vec::new(), Some(listener));
+        let overheard = Overheard::new(world.manhole);
+        Self { bell, listener, sessions, overheard, world, clients: 0, resting: None, only_one: false, served: false }
+    }
+
+    /// Whether the only client has left, or none can come any more.
+    fn has_served_one(&self) -> bool {
+        (self.served || self.listener.is_none()) && self.sessions.is_empty()
+    }
+
+    /// Tells those who wait in the listener's queue that nobody will serve them.
+    fn send_the_rest_away(&self) {
+        let Some(listener) = &self.listener else { return };
+        // One who comes in between would be cut off without a word.
+        listener.close_queue();
+        while let Ok((socket, _)) = listener.accept() {
+            session::refuse(&socket, "one client was served here (oneshot): send the signal again");
         }
+    }
+
+    /// One round of the loop; false when the manhole is released.
+    fn turn(&mut self) -> bool {
+        let woken = self.wait();
+        let now = Instant::now();
+        if woken.bell && self.answer_bell() == Wish::Leave {
+            return false;
+        }
+        if woken.listener || woken.sessions.iter().any(|events| events.contains(PollFlags::POLLIN)) {
+            filter::look();
+        }
+        if woken.listener {
+            self.let_in(now);
+            // Before it has a prompt: what the application writes from then on is not missed.
+            self.overheard.pass_on(&mut self.sessions, now);
+        }
+        for (session, events) in self.sessions.iter_mut().zip(woken.sessions) {
+            session.run(events, now, &mut self.world);
+        }
+        if allocator::take_exhausted() {
+            self.sessions.iter_mut().for_each(Session::give_up_job);
+            self.world.forget();
+        }
+        self.sessions.retain(|session| !session.is_over());
+        self.overheard.pass_on(&mut self.sessions, now);
+        self.world.manhole.count_clients(self.sessions.len());
+        if self.sessions.is_empty() {
+            self.world.rest();
+        }
+        true
     }
 
     /// Somebody rang: what is asked for.
     fn answer_bell(&mut self) -> Wish {
         self.bell.iter().for_each(Bell::hush);
+        self.sessions.iter_mut().for_each(Session::rouse);
         let wish = self.world.manhole.wish();
         match wish {
             Wish::Serve => {}
@@ -205,7 +248,11 @@ impl Observer {
         match listener.accept() {
             Ok((socket, name)) => {
                 self.clients += 1;
+                if self.only_one && self.served {
+                    return session::refuse(&socket, "one client is served here (oneshot), and that one is connected");
+                }
                 if let Some(session) = Session::open(self.clients, socket, &name, &self.world) {
+                    self.served = true;
                     self.sessions.push(session);
                     self.world.manhole.count_clients(self.sessions.len());
                 }

@@ -1,6 +1,7 @@
 //! Addresses as an operator writes them: `0x7f…`, `NAME`, `&NAME`, `MODULE:NAME`, `*EXPR`, `EXPR+8`.
 //!
-//! Context: the observer. A name is one of the operator's own (option `locals`), or else a symbol; both `NAME` and
+//! Context: the observer. A name is one of the operator's own (option `locals`, or registered by
+//! the application), or else a symbol; both `NAME` and
 //! `&NAME` are its address, since nothing here knows types. `*` reads the pointer there, and binds closer than
 //! `+`, as in C. A symbol is only taken when there is no doubt which one is meant.
 
@@ -76,7 +77,7 @@ impl Evaluation {
                 self.search = Some(Box::new(Search::new(modules, Pattern::exact(&name), MOST_CANDIDATES)));
                 None
             }
-            Some(Target::Address(address)) => Some(self.finish(*address)),
+            Some(Target::Address(address) | Target::Variable(address, _)) => Some(self.finish(*address)),
             Some(Target::Symbol(symbol)) => self.replace(symbol),
             Some(Target::Text(text)) if text.starts_with("0x") => self.replace(text),
             Some(Target::Text(text)) => Some(Err(format!("{name} is a text and no address: {text:?}"))),

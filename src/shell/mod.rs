@@ -1,6 +1,6 @@
 //! The interpreter: a line becomes a job, a job becomes text, a slice at a time.
 //!
-//! Context: the observer.
+//! Context: the observer, or the thread of the application that serves an oneshot.
 
 #![forbid(unsafe_code)]
 
@@ -8,18 +8,21 @@ pub mod address;
 pub mod commands;
 pub mod parse;
 pub mod place;
+pub mod registered;
+pub mod spool;
 pub mod stack_text;
 pub mod units;
+pub mod variables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use crate::config::locals::Local;
-use crate::config::nearest;
 use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
 use crate::protocol::Status;
-use crate::stack::capture::Capture;
+use crate::stack::capture::{Capture, Standing};
 use crate::stack::modules::Modules;
 use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
@@ -38,9 +41,11 @@ pub struct World {
     pub symbolizer: Symbolizer,
     /// Capturing and its buffers.
     pub capture: Capture,
-    /// The observer's own thread id.
+    /// The thread id of whoever runs this.
     pub own_tid: i32,
-    /// The operator's names.
+    /// That is a thread of the application, which stands still meanwhile: why, for the banner.
+    pub interruption: Option<String>,
+    /// The operator's names and those of the application, as of the last [`World::look`].
     pub names: Vec<Local>,
 }
 
@@ -57,18 +62,35 @@ impl World {
             symbolizer: Symbolizer::default(),
             capture: Capture::with(manhole.config.capture),
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
-            names: manhole.config.locals.clone(),
+            interruption: None,
+            names: Vec::new(),
         }
     }
 
-    /// Looks at the process's mappings anew.
+    /// A world for a thread of the application: where it stands, and why.
+    pub fn interrupting(manhole: &'static Manhole, standing: Standing, why: String) -> Self {
+        let mut world = Self::new(manhole);
+        world.capture.standing = Some(standing);
+        world.interruption = Some(why);
+        world
+    }
+
+    /// Looks at the process's mappings, and at what it gave names to, anew.
     pub fn look(&mut self) -> Result<(), String> {
+        self.names = variables::beside(&self.manhole.config.locals);
         self.modules.refresh(&Live).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))
+    }
+
+    /// The actor's thread id while it has nothing to do.
+    pub fn idle_actor(&self) -> Option<i32> {
+        self.manhole.actor.tid().filter(|_| self.manhole.actor.busy().is_none())
     }
 
     /// Drops what can be learnt again.
     pub fn forget(&mut self) {
+        let (standing, interruption) = (self.capture.standing, self.interruption.take());
         *self = Self::new(self.manhole);
+        (self.capture.standing, self.interruption) = (standing, interruption);
     }
 
     /// Called when nobody is connected.
@@ -83,6 +105,10 @@ impl World {
 pub enum Step {
     /// There is more to do.
     More,
+    /// There is nothing to do before the observer's bell rings, or this moment comes.
+    Waiting(Instant),
+    /// There is more to do, and a person is told this on a line of its own.
+    Remark(String),
     /// It is done.
     Done(Status),
     /// It is done, and the client wants to leave.
@@ -135,7 +161,10 @@ pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
     let Some(command) = commands::TABLE.iter().find(|command| command.name == name) else {
-        let known = nearest::nearest(name, commands::TABLE.iter().map(|command| command.name));
+        if let Some(registered) = registered::start(name, arguments) {
+            return registered.map(Some);
+        }
+        let known = commands::nearest(name);
         let hint = known.map_or("try help".to_owned(), |known| format!("did you mean {known}?"));
         return Err(format!("unknown command {:?}; {hint}", Escaped(name.as_bytes()).to_string()));
     };
@@ -158,8 +187,9 @@ fn unglue_format(words: &mut Vec<String>) {
 /// The first lines that a person sees.
 pub fn banner(world: &World) -> String {
     let uptime = ProcessFacts::read().uptime().map_or("an unknown time".to_owned(), commands::duration);
+    let interruption = world.interruption.as_ref().map(|why| format!("{why}\n")).unwrap_or_default();
     format!(
-        "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\nType help for the commands, ^D or exit to leave.\n\n",
+        "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\n{interruption}Type help for the commands, ^D or exit to leave.\n\n",
         env!("CARGO_PKG_VERSION"),
         Escaped(world.manhole.program.as_bytes()),
         sys::process::pid(),

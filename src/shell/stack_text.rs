@@ -105,8 +105,9 @@ impl Text {
     }
 
     fn frames(&mut self, stack: &ThreadStack, world: &World, out: &mut Vec<u8>) {
-        if stack.method == Some(Method::Own) {
-            out.extend_from_slice(b"skipped: the manhole's own thread, which writes this\n\n");
+        if stack.is_placeholder() {
+            let doing = if stack.tid == world.own_tid { "which writes this" } else { "idle" };
+            let _ = writeln!(out, "skipped: the manhole's own thread, {doing}\n");
             return;
         }
         let limit = self.limit.unwrap_or(u32::MAX);

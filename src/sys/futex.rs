@@ -76,18 +76,19 @@ impl Lock {
         }
     }
 
-    /// Takes the lock, unless another thread keeps it for longer than `patience`: then false.
+    /// Takes the lock if it can be had within `patience`. For a thread that may have been interrupted while it held it.
     pub fn acquire_within(&self, patience: Duration) -> bool {
         if self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             return true;
         }
-        let deadline = std::time::Instant::now() + patience;
+        let limit = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let deadline = super::clock::monotonic().saturating_add(limit);
         while self.state.swap(2, Ordering::Acquire) != 0 {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
+            let left = deadline.saturating_sub(super::clock::monotonic());
+            if left == 0 {
                 return false;
             }
-            wait(&self.state, 2, Some(left));
+            wait(&self.state, 2, Some(Duration::from_nanos(left)));
         }
         true
     }

@@ -51,6 +51,12 @@ impl Socket {
         socket::listen(self, Backlog::new(64)?)
     }
 
+    /// Of a listening one: who connects from now on is refused, who waits in the queue can still be accepted.
+    pub fn close_queue(&self) {
+        // SAFETY: shutdown touches no memory.
+        let _ = unsafe { raw::syscall6(libc::SYS_shutdown, [self.raw() as usize, libc::SHUT_RD as usize, 0, 0, 0, 0]) };
+    }
+
     /// Connects; [`Errno::EAGAIN`] when the listener's queue is full.
     pub fn connect(&self, address: &UnixAddr) -> Result<()> {
         socket::connect(self.raw(), address)

@@ -15,7 +15,8 @@ pub const COMMAND: Command = Command {
     summary: "List the operator's names: value as given, address, symbol and module.",
     help: "Names come from the option locals, as in MANHOLE='locals={\"cfg\": \"&global_config\", \"log\": 0x7f00}'.\n\
            A name stands wherever a command takes an address: x/8xg cfg, sym *cfg+8. A value that begins with &\n\
-           is a symbol, looked up when it is used; any other text that does not begin with 0x is only a note.",
+           is a symbol, looked up when it is used; any other text that does not begin with 0x is only a note.\n\
+           The application's own come from manhole_register_variable(); they have a size.",
     start: |arguments| {
         no_arguments(arguments)?;
         Ok(Box::new(List { next: 0, at_work: None }))
@@ -31,7 +32,7 @@ impl Job for List {
     fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
         let Some(local) = world.names.get(self.next).cloned() else {
             if world.names.is_empty() {
-                out.extend_from_slice(b"no names: the option locals gives none\n");
+                out.extend_from_slice(b"no names: neither the option locals nor the application gives any\n");
             }
             return Step::Done(Status::Success);
         };

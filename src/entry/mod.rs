@@ -3,6 +3,8 @@
 //!
 //! Context: the thread that starts, exits or calls. No panic crosses this file.
 
+mod commands;
+
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::catch_unwind;
 
@@ -101,4 +103,24 @@ fn release_errno(error: ReleaseError) -> c_int {
         ReleaseError::OwnThread => libc::EDEADLK,
         ReleaseError::Unreachable(_) => libc::EBUSY,
     }
+}
+
+/// Serves one client on the calling thread, which stands still until that client leaves, as python-manhole's
+/// `handle_oneshot`. Returns 0, or a negative errno: see `include/manhole.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn manhole_oneshot() -> c_int {
+    let before = Errno::last_raw();
+    let result = lifecycle::oneshot::now();
+    Errno::set_raw(before);
+    result.map_or_else(|error| -(error as c_int), |()| 0)
+}
+
+/// Writes the stacks of all threads to descriptor `fd`. Async-signal-safe. Returns how many threads, or a negative
+/// errno: see `include/manhole.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn manhole_dump_stacks(fd: c_int) -> c_int {
+    let before = Errno::last_raw();
+    let result = lifecycle::dump::dump_stacks(fd);
+    Errno::set_raw(before);
+    result.map_or_else(|error| -(error as c_int), |threads| c_int::try_from(threads).unwrap_or(c_int::MAX))
 }
