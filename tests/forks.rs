@@ -9,7 +9,7 @@ use std::process::Command;
 
 use harness::dump::Dump;
 use harness::family::{Relative, descriptors_of, identity, is_closed, listeners_at, ours_of, until};
-use harness::fixtures::fixture;
+use harness::fixtures::{fixture, has_program, library};
 use harness::host::{Host, Launch, socket_of};
 use harness::session::read_to_end;
 use harness::{Scratch, is_ours};
@@ -319,4 +319,19 @@ fn exec_without_the_library_leaves_a_name_that_nobody_serves() {
     assert!(!output.status.success());
     assert!(said.contains("has no manhole") && said.contains("left over"), "{said}");
     assert!(host.is_alive());
+}
+
+#[test]
+fn a_handler_that_forks_may_interrupt_a_fork() {
+    if !has_program("strace") {
+        return println!("skipped: no strace");
+    }
+    // glibc forks by clone, and makes threads by clone3.
+    let preload = format!("LD_PRELOAD={}", library().display());
+    let strace = Launch::new("strace").bare().args(["-o", "/dev/null", "-e", "trace=clone"]);
+    let strace = strace.args(["-e", "inject=clone:signal=USR1:when=1", "-E", &preload, "-E", "MANHOLE=verbose=False"]);
+    let mut host = strace.args([fixture("fork_in_handler")]).when_it_says("ready").start();
+    host.tell("\n");
+    host.wait_for_line("forked twice");
+    assert_eq!(host.release(), "PASS", "{}", host.story());
 }

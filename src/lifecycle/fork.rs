@@ -21,7 +21,6 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 static REINSTALLS: AtomicBool = AtomicBool::new(false);
 /// The mask of the thread that forks, while it forks with all signals blocked.
 static MASK: AtomicU64 = AtomicU64::new(0);
-static BLOCKED: AtomicBool = AtomicBool::new(false);
 
 /// Registers the handlers, once.
 pub fn install() {
@@ -54,24 +53,22 @@ pub fn tell() {
     }
 }
 
-/// Our heap is whole when the child gets its copy. An oneshot needs that heap, so its signal waits on this thread.
+/// Our heap is whole when the child gets its copy. Signals wait meanwhile: a handler that forks would wait for ever
+/// for what this thread holds. That is ours, and glibc's lock of the fork handlers, which it takes in a process that
+/// has threads, hence only because of us where the application has none. An oneshot needs our heap, too.
 extern "C" fn prepare() {
-    let blocks = super::installed().is_some_and(|manhole| manhole.config.oneshot_on.is_some());
-    let mask = if blocks { sys::signal::block_all() } else { 0 };
+    let mask = sys::signal::block_all();
     redirect::before_fork();
     crate::ALLOCATOR.hold();
     // Forks of other threads wait above, so these are this one's.
     dumpable::note_before_fork();
     MASK.store(mask, Ordering::Relaxed);
-    BLOCKED.store(blocks, Ordering::Relaxed);
 }
 
 fn let_go() {
-    let (blocks, mask) = (BLOCKED.load(Ordering::Relaxed), MASK.load(Ordering::Relaxed));
+    let mask = MASK.load(Ordering::Relaxed);
     crate::ALLOCATOR.let_go();
-    if blocks {
-        sys::signal::set_blocked(mask);
-    }
+    sys::signal::set_blocked(mask);
 }
 
 extern "C" fn parent() {
@@ -118,6 +115,6 @@ fn inherit(manhole: &'static Manhole) {
     if manhole.has_threads() {
         FORKED.store(true, Ordering::Relaxed);
         // Nothing to do about an error here but to be without a manhole.
-        let _ = start_threads(manhole);
+        let _ = start_threads(manhole, MASK.load(Ordering::Relaxed));
     }
 }

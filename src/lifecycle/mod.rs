@@ -28,7 +28,7 @@ use crate::redirect;
 use crate::server::bell::Rope;
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
-use crate::sys::{Errno, descriptors, futex, link, process, startup, thread};
+use crate::sys::{self, Errno, descriptors, futex, link, process, signal, startup, thread};
 use stage::Stage;
 
 /// The stack of a thread of ours: room for the unwinder and the demangler. Untouched pages cost nothing.
@@ -266,7 +266,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     let manhole = INSTALLED.set(Manhole::new(config));
     thread::find_count();
     if manhole.has_threads() {
-        start_threads(manhole).map_err(InstallError::Thread)?;
+        start_threads(manhole, signal::blocked()).map_err(InstallError::Thread)?;
     }
     // While they start: none of these is of use to them before the application's code runs.
     panics::install();
@@ -323,10 +323,11 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
 
 /// Starts the actor, which starts the observer: so the thread that installs creates but one (two cost `/bin/true`
 /// 40 us and more), and a child that execs at once too. `pthread_create` allocates in the thread that calls it, but
-/// for a forked child, where glibc has the stacks of the parent's threads to use again.
-fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
+/// for a forked child, where glibc has the stacks of the parent's threads to use again. `blocked` are the signals that
+/// the application blocks here: it may wait for them in another way (`sigwait`).
+fn start_threads(manhole: &'static Manhole, blocked: u64) -> Result<(), Errno> {
     manhole.stage.start(manhole.config.activate_on.is_some());
-    let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask);
+    let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask | blocked);
     if started.is_err() {
         manhole.stage.end();
     }
@@ -339,7 +340,7 @@ extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
     fork::after_delay(manhole);
     manhole.observing.store(1, Ordering::Release);
     manhole.actor.begin();
-    if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
+    if let Err(error) = thread::spawn(observer, manhole, STACK, signal::blocked()) {
         log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
         manhole.observer_left();
         manhole.stage.end();

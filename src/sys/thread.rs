@@ -51,8 +51,8 @@ pub fn set_name(name: &std::ffi::CStr) {
 pub type Body<T> = extern "C" fn(&'static T) -> Option<&'static T>;
 type PlainBody = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
 
-/// Starts a detached thread that runs `body` with the signals of `mask` blocked (bit n - 1 for signal n). The
-/// mask is set by `pthread_sigmask`, which leaves glibc's internal signals open: its `setuid` must reach us.
+/// Starts a detached thread that runs `body` with the signals of `mask` blocked, and no others (bit n - 1 for signal
+/// n). The mask is set by `pthread_sigmask`, which leaves glibc's internal signals open: its `setuid` must reach us.
 pub fn spawn<T: Sync>(body: Body<T>, argument: &'static T, stack: usize, mask: u64) -> Result<()> {
     let mut wanted = empty_set();
     for signal in 1..=64 {
@@ -63,7 +63,7 @@ pub fn spawn<T: Sync>(body: Body<T>, argument: &'static T, stack: usize, mask: u
     }
     let mut before = empty_set();
     // SAFETY: both sets are valid for the call.
-    check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &wanted, &mut before) })?;
+    check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &wanted, &mut before) })?;
     // SAFETY: both signatures pass one pointer and return one, where `None` is null.
     let plain = unsafe { std::mem::transmute::<Body<T>, PlainBody>(body) };
     let started = create(plain, std::ptr::from_ref(argument).cast_mut().cast(), stack);
