@@ -6,8 +6,8 @@
 //! errno kept), does its work, and then calls the handler that was there before ours, as the kernel would have. A
 //! default or ignored disposition has no handler to call: the signal then only opens the manhole.
 //!
-//! Installed with SA_ONSTACK, for threads with small stacks (but not where the handler before did without, since it
-//! may need more than the alternate stack has), SA_RESTART, and every signal blocked.
+//! Installed with SA_ONSTACK, for threads with small stacks, SA_RESTART, and every signal blocked. Where there was a
+//! handler, its flags count: it may need more than the alternate stack has, and may be there to cut a system call.
 //!
 //! A handler that the application installs later is its right; [`report_replaced`] says so in the log. A child
 //! without fork hooks (`vfork`, raw `clone`) has no manhole ([`super::installed`]): there, handlers only pass on.
@@ -22,6 +22,9 @@ use crate::stack::capture::signal_restorer;
 use crate::sys::Errno;
 use crate::sys::signal::{self, Disposition, Information};
 
+/// What the kernel does for the handler before ours it goes on doing.
+const KEPT: u64 = (libc::SA_ONSTACK | libc::SA_RESTART | libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT) as u64;
+
 type Handler = extern "C" fn(libc::c_int, *mut Information, *mut libc::c_void);
 
 /// One of the two signals.
@@ -33,6 +36,8 @@ struct Hook {
     /// The disposition before ours: handler, flags, restorer, mask. It stays when the hook is taken away, for threads
     /// that are in our handler at that moment.
     previous: [AtomicU64; 4],
+    /// Which signal that was of.
+    previous_of: AtomicI32,
     /// The log has said that the application replaced our handler.
     reported: AtomicBool,
 }
@@ -59,6 +64,16 @@ pub fn report_replaced() {
     [&ACTIVATE, &ONESHOT].into_iter().for_each(Hook::report_replaced);
 }
 
+/// What is behind `found`: an application that had saved a handler of ours may have put it back after a release, and
+/// a handler that passes on to itself would never return.
+fn behind_ours(signal: i32, found: Disposition) -> Disposition {
+    match [&ACTIVATE, &ONESHOT].into_iter().find(|hook| hook.address() == found.handler) {
+        Some(hook) if hook.previous_of.load(Ordering::Relaxed) == signal => hook.previous(),
+        Some(_) => Disposition::DEFAULT,
+        None => found,
+    }
+}
+
 impl Hook {
     const fn new(option: &'static str, handler: Handler) -> Self {
         Self {
@@ -66,6 +81,7 @@ impl Hook {
             handler,
             signal: AtomicI32::new(0),
             previous: [const { AtomicU64::new(0) }; 4],
+            previous_of: AtomicI32::new(0),
             reported: AtomicBool::new(false),
         }
     }
@@ -98,14 +114,16 @@ impl Hook {
     }
 
     fn exchange(&self, signal: i32) -> Result<(), Errno> {
-        let previous = signal::disposition(signal)?;
+        let found = signal::disposition(signal)?;
+        let previous = behind_ours(signal, found);
         self.set_previous(&previous);
-        let stack = libc::SA_ONSTACK as u64;
-        let stack = if previous.is_handler() { previous.flags & stack } else { stack };
+        self.previous_of.store(signal, Ordering::Relaxed);
+        let kept =
+            if previous.is_handler() { previous.flags & KEPT } else { (libc::SA_ONSTACK | libc::SA_RESTART) as u64 };
         let restorer = signal_restorer();
         let ours = Disposition {
             handler: self.address(),
-            flags: (libc::SA_SIGINFO | libc::SA_RESTART) as u64 | stack | restorer.map_or(0, |_| signal::SA_RESTORER),
+            flags: libc::SA_SIGINFO as u64 | kept | restorer.map_or(0, |_| signal::SA_RESTORER),
             restorer: restorer.unwrap_or(0),
             mask: u64::MAX,
         };
@@ -115,7 +133,7 @@ impl Hook {
         let replaced = unsafe { signal::exchange(signal, &ours) };
         match replaced {
             // The application changed it between our two calls.
-            Ok(replaced) if replaced != previous => self.set_previous(&replaced),
+            Ok(replaced) if replaced != found => self.set_previous(&behind_ours(signal, replaced)),
             Ok(_) => {}
             Err(error) => {
                 self.signal.store(0, Ordering::Relaxed);
@@ -142,6 +160,11 @@ impl Hook {
             }
         }
         self.signal.store(0, Ordering::Release);
+    }
+
+    /// Whether it is installed for `signal`: it may be put back by an application that had saved it.
+    fn is_for(&self, signal: i32) -> bool {
+        self.signal.load(Ordering::Acquire) == signal
     }
 
     fn is_ours(&self, signal: i32) -> bool {
@@ -176,7 +199,7 @@ impl Hook {
 /// The handler of `activate_on`: one word changes, and its waiter is woken.
 extern "C" fn on_activate(number: libc::c_int, information: *mut Information, context: *mut libc::c_void) {
     let before = Errno::last_raw();
-    if let Some(manhole) = installed() {
+    if let Some(manhole) = installed().filter(|_| ACTIVATE.is_for(number)) {
         manhole.stage.activate();
     }
     Errno::set_raw(before);
@@ -190,7 +213,7 @@ extern "C" fn on_oneshot(number: libc::c_int, information: *mut Information, con
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo.
     let cause = unsafe { &*information };
     let dies = cause.is_fault() && !ONESHOT.previous().is_handler();
-    if let Some(manhole) = installed() {
+    if let Some(manhole) = installed().filter(|_| ONESHOT.is_for(number)) {
         // SAFETY: the kernel's own context, which stays while this handler runs.
         unsafe { oneshot::on_signal(manhole, number, cause, dies, context) };
     }
@@ -215,6 +238,57 @@ impl fmt::Display for Cause<'_> {
             Some(pid) => write!(f, " from process {pid}"),
             None if information.is_fault() => write!(f, " at address {:#x}", information.fault_address()),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+
+    extern "C" fn count(_: libc::c_int) {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_saved_handler_of_ours_that_is_put_back_does_not_pass_on_to_itself() {
+        let number = libc::SIGURG;
+        // SAFETY: the handler only counts.
+        unsafe { libc::signal(number, count as *const () as libc::sighandler_t) };
+        let theirs = signal::disposition(number).unwrap();
+        ACTIVATE.install(number);
+        let saved = signal::disposition(number).unwrap();
+        ACTIVATE.uninstall();
+        assert_eq!(signal::disposition(number).unwrap(), theirs);
+        for hook in [&ACTIVATE, &ONESHOT] {
+            // SAFETY: ours, which keeps to what a handler may do.
+            unsafe { signal::exchange(number, &saved) }.unwrap();
+            hook.install(number);
+            let before = CALLS.load(Ordering::Relaxed);
+            // SAFETY: a handler is installed.
+            unsafe { libc::raise(number) };
+            assert_eq!(CALLS.load(Ordering::Relaxed), before + 1);
+            hook.uninstall();
+            assert_eq!(signal::disposition(number).unwrap(), theirs);
+        }
+    }
+
+    #[test]
+    fn a_handler_that_cuts_system_calls_goes_on_cutting_them() {
+        let number = libc::SIGWINCH;
+        for flags in [0, libc::SA_RESTART] {
+            // SAFETY: sigaction is plain numbers, for which zero is a value.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            (action.sa_sigaction, action.sa_flags) = (count as *const () as libc::sighandler_t, flags);
+            // SAFETY: the handler only counts.
+            unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) };
+            let hook = Hook::new("activate_on", on_activate);
+            hook.install(number);
+            assert_eq!(signal::disposition(number).unwrap().flags & libc::SA_RESTART as u64, flags as u64);
+            hook.uninstall();
         }
     }
 }
