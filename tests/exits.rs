@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use harness::dump::Dump;
 use harness::family::{identity, is_closed, until};
-use harness::fixtures::{has_program, library};
+use harness::fixtures::{fixture, has_program, library};
 use harness::host::{Host, Launch};
 use harness::is_ours;
 use harness::session::read_to_end;
@@ -31,6 +31,20 @@ fn a_normal_end_leaves_no_name_and_the_status_as_it_was() {
         host.tell("\n");
         assert_eq!(host.wait().to_string(), bare_status(way), "{way}; {}", host.story());
         assert!(!host.socket().exists(), "{way} left the name");
+    }
+}
+
+/// Ours is in front of it also where there is no manhole.
+#[test]
+fn another_librarys_exit_is_called_as_ever() {
+    let preload = format!("{} {}", library().display(), fixture("exit_neighbour").display());
+    for options in ["off", ""] {
+        let launch = Launch::fixture("exits").bare().args(["_exit"]).env("LD_PRELOAD", &preload);
+        let mut host = launch.env("MANHOLE", options).start();
+        host.tell("\n\n");
+        assert_eq!(host.wait().to_string(), bare_status("_exit"));
+        host.look();
+        assert!(host.lines().iter().any(|line| line == "neighbour's _exit"), "{options}: {}", host.story());
     }
 }
 

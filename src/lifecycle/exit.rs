@@ -32,7 +32,6 @@ pub fn install() {
     }
     if !REGISTERED.swap(true, Ordering::Relaxed) {
         sys::exit::at_quick_exit(at_quick_exit);
-        sys::exit::find_next();
     }
 }
 

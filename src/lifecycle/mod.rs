@@ -198,7 +198,12 @@ impl Manhole {
 /// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
 pub fn start_from_environment() {
     // A privileged start must not open doors because of its caller's environment.
-    if !startup::is_shared_object() || process::is_secure() {
+    if !startup::is_shared_object() {
+        return;
+    }
+    // Ours is in front of it even where there will be no manhole.
+    sys::exit::find_next();
+    if process::is_secure() {
         return;
     }
     let text = startup::variable(VARIABLE).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// early, since the loader may not be asked when a signal handler leaves.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// Finds what [`leave`] goes on to.
+/// Finds what [`leave`] goes on to. Asks the loader.
 pub fn find_next() {
     // SAFETY: the name is NUL-terminated.
     let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"_exit".as_ptr()) };
