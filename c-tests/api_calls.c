@@ -6,6 +6,7 @@
 #include "sentinel.h"
 #include <manhole.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static int gate[2];
@@ -258,7 +259,12 @@ static void obey(char *line)
         answer(line, manhole_install(rest));
     else if (!strcmp(line, "release"))
         answer(line, manhole_release());
-    else if (!strcmp(line, "wrong"))
+    else if (!strcmp(line, "limit")) {
+        struct rlimit limit;
+        getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_cur = (rlim_t)atol(rest);
+        answer(line, setrlimit(RLIMIT_NOFILE, &limit));
+    } else if (!strcmp(line, "wrong"))
         answer(line, wrong());
     else if (!strcmp(line, "variable"))
         answer(line, manhole_register_variable(rest, &calls, sizeof calls));

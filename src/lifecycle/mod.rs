@@ -301,6 +301,27 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
     signals::report_replaced();
     signals::uninstall();
     if oneshot::is_running() && !manhole.has_threads() {
+    if let Err(error) = end_service(manhole) {
+        // It stays, and so does its signal; the next ring is none for this.
+        manhole.wish.store(Wish::Serve as u32, Ordering::Release);
+        signals::install(manhole);
+        return Err(error);
+    }
+    manhole.actor.close();
+    if manhole.has_threads() && !manhole.actor.wait_for_end(PATIENCE) {
+        let what = manhole.actor.busy().map_or("its work".to_owned(), |(what, _)| what);
+        log!("released, but thread `Manhole actor` hangs in {what} and ends when that returns");
+    }
+    // One that was kept from opening may still be on its way out of the application's table: what it does there must
+    // not come after what the next one does.
+    futex::wait_until_changed(&manhole.observing, 1, PATIENCE);
+    exit::remove_socket();
+    INSTALLED.clear();
+    Ok(())
+}
+
+/// Has whoever serves clients stop that.
+fn end_service(manhole: &'static Manhole) -> Result<(), ReleaseError> {
         manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
         if !oneshot::wait_for_end(PATIENCE) {
             return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));
@@ -313,16 +334,6 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
             return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));
         }
     }
-    manhole.actor.close();
-    if manhole.has_threads() && !manhole.actor.wait_for_end(PATIENCE) {
-        let what = manhole.actor.busy().map_or("its work".to_owned(), |(what, _)| what);
-        log!("released, but thread `Manhole actor` hangs in {what} and ends when that returns");
-    }
-    // One that was kept from opening may still be on its way out of the application's table: what it does there must
-    // not come after what the next one does.
-    futex::wait_until_changed(&manhole.observing, 1, PATIENCE);
-    exit::remove_socket();
-    INSTALLED.clear();
     Ok(())
 }
 
