@@ -26,6 +26,7 @@ use crate::inspect::process::ProcessFacts;
 use crate::log;
 use crate::redirect;
 use crate::server::bell::Rope;
+use crate::sys::allocator::{self, Role};
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
 use crate::sys::{self, Errno, descriptors, futex, link, process, signal, startup, thread};
@@ -379,6 +380,11 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.count_clients(0);
     manhole.stage.end();
     manhole.actor.close();
+    // A thread of the application may get this one's number.
+    allocator::clear_last_resort(Role::Observer);
+    if descriptors::is_private() {
+        descriptors::forget_private();
+    }
     thread::count_again();
     manhole.observer_left();
     None

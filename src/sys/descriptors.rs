@@ -80,7 +80,7 @@ pub fn is_private() -> bool {
     OWNER.load(Ordering::Relaxed) == super::process::tid()
 }
 
-/// Forgets the private table: in a forked child nobody has it.
+/// Forgets the private table: its thread ends, or is the parent's.
 pub fn forget_private() {
     OWNER.store(0, Ordering::Relaxed);
     PLACEHOLDERS.store(false, Ordering::Relaxed);
