@@ -2,7 +2,7 @@
 //!
 //! Context: [`install`] and [`restore`] run on a thread in the application's descriptor table (the actor, or the one
 //! thread that an oneshot has), [`before_fork`] and its two companions on a thread that forks. [`super::pump`] moves
-//! the bytes. Nothing here allocates under the lock.
+//! the bytes. The heap's lock may be taken under ours, never the other way round; so does a fork.
 //!
 //! What the application can notice while a session is on: descriptor 2 is a pipe (`isatty`, `fstat`, terminal
 //! `ioctl`s), and a close-on-exec descriptor of a high number keeps the original. For some 100 µs at the begin
@@ -17,7 +17,7 @@
 
 use std::fmt::{self, Write};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -175,6 +175,10 @@ fn lead_through(order: &Order, flags: i32, saved: RawFd, original: (u64, u64)) -
     let pump = pump.map_err(|error| Refusal::Failed("the pump did not start", error))?;
     STATE.keep(saved, original, pipe, !nonblocking.is_empty(), pump);
     let close_on_exec = table::is_close_on_exec(2).unwrap_or(false);
+    // Starting the pump took a while, in which the application may have put something else there.
+    if !has(2, original) {
+        return Err(Refusal::Busy);
+    }
     let replaced = table::replace(2, sink.number, close_on_exec).map_err(|error| Refusal::Failed("dup3", error));
     // Another thread may have closed the sink and opened something else there.
     if replaced.is_ok() && !has(2, pipe) {
@@ -316,10 +320,6 @@ fn revive() {
     }
 }
 
-fn pause(time: Duration) {
-    futex::wait(&AtomicU32::new(0), 0, Some(time));
-}
-
 /// Waits until nothing has passed the pipe for [`CALM`]; at half of the time, until it is empty for a moment.
 fn wait_for_calm(pump: &Slot) {
     let start = Instant::now();
@@ -329,12 +329,12 @@ fn wait_for_calm(pump: &Slot) {
             if start.elapsed() > PATIENCE / 2 {
                 return;
             }
-            pause(CALM);
+            futex::pause(CALM);
             if pipe::waiting(2) == Ok(0) && pump.is_idle() && pump.reads() == reads {
                 return;
             }
         } else {
-            pause(Duration::from_micros(100));
+            futex::pause(Duration::from_micros(100));
         }
     }
 }
@@ -355,7 +355,7 @@ pub fn finish() {
         if pipe::waiting(reader.raw()) == Ok(0) && pump.is_idle() {
             return;
         }
-        pause(Duration::from_micros(100));
+        futex::pause(Duration::from_micros(100));
     }
 }
 
@@ -373,7 +373,7 @@ pub fn before_fork() {
         if calm || start.elapsed() > FORK || !has(2, STATE.pipe()) {
             break;
         }
-        pause(Duration::from_micros(20));
+        futex::pause(Duration::from_micros(20));
     }
 }
 

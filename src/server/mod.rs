@@ -25,7 +25,6 @@ use crate::lifecycle::{self, Manhole, Wish, exit, fork, oneshot, signals};
 use crate::log;
 use crate::shell::World;
 use crate::sys::allocator::{self, Role};
-use crate::sys::clock::monotonic;
 use crate::sys::poll::poll;
 use crate::sys::{Errno, descriptors, dumpable, filter, futex, thread};
 use bell::Bell;
@@ -40,14 +39,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the loop rests after `poll` failed.
 const POLL_PAUSE: Duration = Duration::from_millis(200);
-
-/// Sleeps, by a call that no library can come between.
-fn pause(time: Duration) {
-    let deadline = monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-    while let left @ 1.. = deadline.saturating_sub(monotonic()) {
-        futex::wait(&AtomicU32::new(0), 0, Some(Duration::from_nanos(left)));
-    }
-}
 
 /// The observer's life. Returns when it cannot begin, or must end.
 pub fn run(manhole: &'static Manhole) {
@@ -233,7 +224,7 @@ impl Observer {
             // EINTR with a sigmask that lets signals in: look again. EINVAL when the application has lowered
             // RLIMIT_NOFILE below the number of entries, and ENOMEM, last: not at once, or we would spin.
             if error != Errno::EINTR {
-                pause(POLL_PAUSE);
+                futex::pause(POLL_PAUSE);
             }
             return Woken { bell: false, listener: false, sessions: vec![PollFlags::empty(); self.sessions.len()] };
         }

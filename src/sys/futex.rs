@@ -30,6 +30,15 @@ pub fn wake(word: &AtomicU32) {
     let _ = unsafe { raw::syscall6(libc::SYS_futex, [word.as_ptr() as usize, operation, i32::MAX as usize, 0, 0, 0]) };
 }
 
+/// Sleeps, by a call that no library can come between.
+pub fn pause(time: Duration) {
+    let limit = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let deadline = super::clock::monotonic().saturating_add(limit);
+    while let left @ 1.. = deadline.saturating_sub(super::clock::monotonic()) {
+        wait(&AtomicU32::new(0), 0, Some(Duration::from_nanos(left)));
+    }
+}
+
 /// How often [`wait_until_changed`] gives its turn away before it sleeps: some 100 µs.
 const YIELDS: u32 = 200;
 
