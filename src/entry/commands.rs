@@ -73,7 +73,9 @@ pub unsafe extern "C" fn manhole_unregister_command(name: *const c_char) -> c_in
     let removed = catch_unwind(|| {
         // SAFETY: as the caller vouches.
         let name = signal::with_all_blocked(|| unsafe { copy(name, NAME) })?;
-        match registered::remove(&name) {
+        let removed = registered::remove(&name);
+        signal::with_all_blocked(|| drop(name));
+        match removed {
             Ok(true) => Ok(()),
             Ok(false) => Err(libc::ENOENT),
             Err(RunsItself) => Err(libc::EDEADLK),
