@@ -198,12 +198,12 @@ impl Manhole {
 
 /// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
 pub fn start_from_environment() {
-    // A privileged start must not open doors because of its caller's environment.
     if !startup::is_shared_object() {
         return;
     }
     // Ours is in front of it even where there will be no manhole.
     sys::exit::find_next();
+    // A privileged start must not open doors because of its caller's environment.
     if process::is_secure() {
         return;
     }
@@ -301,7 +301,6 @@ fn program_name() -> String {
 fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
     signals::report_replaced();
     signals::uninstall();
-    if oneshot::is_running() && !manhole.has_threads() {
     if let Err(error) = end_service(manhole) {
         // It stays, and so does its signal; the next ring is none for this.
         manhole.wish.store(Wish::Serve as u32, Ordering::Release);
@@ -323,6 +322,7 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
 
 /// Has whoever serves clients stop that.
 fn end_service(manhole: &'static Manhole) -> Result<(), ReleaseError> {
+    if oneshot::is_running() && !manhole.has_threads() {
         manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
         if !oneshot::wait_for_end(PATIENCE) {
             return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));

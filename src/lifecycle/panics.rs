@@ -3,23 +3,17 @@
 //! Context: whichever thread of ours panics. The hook belongs to the copy of `std` inside this
 //! library; an application written in Rust has its own.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::Write;
 
 use once_cell::sync::OnceCell;
 
-use crate::sys::futex::Lock;
+use crate::sys::futex::Guarded;
 use crate::sys::startup;
 
-/// The text of the last panic, under its own small lock (no thread-locals, no poisoning).
-struct Note {
-    lock: Lock,
-    text: std::cell::UnsafeCell<String>,
-}
-
-// SAFETY: `text` is touched only while `lock` is held.
-unsafe impl Sync for Note {}
-
-static NOTE: Note = Note { lock: Lock::new(), text: std::cell::UnsafeCell::new(String::new()) };
+/// The text of the last panic (no thread-locals, no poisoning).
+static NOTE: Guarded<String> = Guarded::new(String::new());
 static HOOK: OnceCell<()> = OnceCell::new();
 
 /// Replaces the default hook, which would print to descriptor 2.
@@ -44,9 +38,5 @@ pub fn take() -> String {
 }
 
 fn swap(text: String) -> String {
-    NOTE.lock.acquire();
-    // SAFETY: the lock is held.
-    let before = std::mem::replace(unsafe { &mut *NOTE.text.get() }, text);
-    NOTE.lock.release();
-    before
+    NOTE.with(|note| std::mem::replace(note, text))
 }

@@ -93,11 +93,6 @@ impl Stage {
         self.set(ENDED);
     }
 
-    /// Whether the socket is open.
-    pub fn is_listening(&self) -> bool {
-        self.is(LISTENING)
-    }
-
     /// Whether there is no socket, and there will be none.
     pub fn has_ended(&self) -> bool {
         self.is(ENDED)

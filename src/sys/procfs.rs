@@ -50,27 +50,6 @@ impl File {
         // SAFETY: the kernel writes only into `buffer`.
         unsafe { raw::syscall6(libc::SYS_pread64, arguments) }
     }
-
-    /// The whole file into a growing buffer, at most `limit` bytes.
-    pub fn read_all(&self, limit: usize) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        loop {
-            let start = bytes.len();
-            if start >= limit {
-                return Ok(bytes);
-            }
-            bytes.try_reserve(16384).map_err(|_| Errno::ENOMEM)?;
-            bytes.resize(start + 16384, 0);
-            let count = match bytes.get_mut(start..) {
-                Some(room) => self.read_at(room, start as u64)?,
-                None => 0,
-            };
-            bytes.truncate(start + count);
-            if count == 0 {
-                return Ok(bytes);
-            }
-        }
-    }
 }
 
 impl File {

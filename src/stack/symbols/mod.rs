@@ -95,11 +95,6 @@ impl Symbolizer {
         Self { entries: FxHashMap::default(), texts: FxHashSet::default(), bytes: 0, bound }
     }
 
-    /// Bytes that the cache holds, roughly.
-    pub fn cached_bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Resolves all of `addresses` (see [`super::Frame::lookup_address`]) at once.
     pub fn resolve(&mut self, modules: &Modules, addresses: &[u64]) {
         if self.bytes > self.bound {
