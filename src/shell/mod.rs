@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod commands;
+pub mod json;
 pub mod parse;
+pub mod record;
 pub mod stack_text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
