@@ -12,9 +12,11 @@ TESTS ?=
 
 LIBRARY := $(TARGET)/release/libmanhole.so
 CLIENT := $(TARGET)/release/manhole-cli
-# A fixture is one file; the flags that it needs are on its first line (`// flags: …`).
+# A fixture is one file; the flags that it needs are on its first line (`// flags: …`), where {library} is the
+# directory of the library, for those that link it.
 FIXTURES := $(patsubst c-tests/%,$(TARGET)/c-tests/%,$(basename $(wildcard c-tests/*.c c-tests/*.cc)))
-FLAGS = $$(sed -n '1s,^// flags: ,,p' $<)
+FLAGS = $$(sed -n '1{s,^// flags: ,,;s,{library},$(dir $(LIBRARY)),g;p}' $<)
+LINKED := $(patsubst c-tests/%.c,$(TARGET)/c-tests/%,$(shell grep -l '^// flags: .*{library}' c-tests/*.c))
 WARNINGS := -Wall -Wextra -Wno-missing-field-initializers
 
 export MANHOLE_SO := $(LIBRARY)
@@ -31,6 +33,10 @@ setup:
 	scripts/setup
 
 fixtures: $(FIXTURES)
+
+$(LINKED): | $(LIBRARY)
+$(LIBRARY):
+	$(CARGO) build --release
 
 $(TARGET)/c-tests/%: c-tests/%.c $(wildcard c-tests/*.h)
 	@mkdir -p $(@D)

@@ -32,6 +32,22 @@ def start(table):
         table.information("/bin/true with jemalloc preloaded", f"{other / bare:.2f} x", f"{bare:.0f} us bare", f"{other:.0f} us")
 
 
+def fork(table):
+    """A process that forks, with the library and bare. The variants take turns; the best median of each counts."""
+    variants = {"": [], LIBRARY: []}
+    for _ in range(7):
+        for library, medians in variants.items():
+            environment = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "MANHOLE")}
+            environment |= {"LD_PRELOAD": library} if library else {}
+            done = subprocess.run([FIXTURES / "bench_fork", "300"], env=environment, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise Unavailable(f"WRONG: {done.stdout}{done.stderr}")
+            medians.append([float(line) for line in done.stdout.split()[:2]])
+    (bare, bare_exit), (ours, ours_exit) = ([min(column) for column in zip(*medians)] for medians in variants.values())
+    table.at_most("fork + exec + wait in a preloaded process", round(ours / bare, 2), "x", 1.3, f"{bare:.0f} us bare", f"{ours:.0f} us")
+    table.information("fork + _exit + wait", f"{ours_exit / bare_exit:.2f} x", f"{bare_exit:.0f} us bare", f"{ours_exit:.0f} us")
+
+
 def memory(table):
     """Of an idle process, while another one uses the library too, so that its text counts as shared."""
 

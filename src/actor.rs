@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::lifecycle::panics;
 use crate::log;
 use crate::sys::futex::{self, Guarded};
-use crate::sys::{clock, process, thread};
+use crate::sys::{clock, process};
 
 /// One piece of work.
 struct Task {
@@ -31,6 +31,8 @@ struct Desk {
     current: Option<(String, u64)>,
     /// No more tasks are taken, and the thread ends when it is done.
     closed: bool,
+    /// What runs now ends the process and never returns.
+    left: bool,
 }
 
 /// The thread, as others see it; none at first.
@@ -102,9 +104,8 @@ impl Actor {
         futex::wake(&self.gone);
     }
 
-    /// The thread's first act.
+    /// The thread is there.
     pub fn begin(&self) {
-        thread::set_name(c"Manhole actor");
         self.tid.store(process::proc_tid().unwrap_or_else(process::tid), Ordering::Release);
     }
 
@@ -118,6 +119,19 @@ impl Actor {
     /// that ever returns.
     pub fn wait_for_end(&self, patience: Duration) -> bool {
         futex::wait_until_changed(&self.gone, 0, patience)
+    }
+
+    /// On the actor, when what it runs called `exit`: nothing comes after it.
+    pub fn leave(&self) {
+        self.desk.with(|desk| {
+            desk.closed = true;
+            desk.left = true;
+        });
+    }
+
+    /// Whether what it runs called `exit`.
+    pub fn has_left(&self) -> bool {
+        self.desk.with(|desk| desk.left)
     }
 
     /// In a forked child: the thread and what it had to do are the parent's.

@@ -8,12 +8,13 @@
 //! |---|---|
 //! | [`sys`] | thin wrappers over the kernel; the only place that names libc; the allocator |
 //! | [`log`], [`config`], [`protocol`] | one line, one write; the option table; socket names and framing |
+//! | [`redirect`] | the application's standard error, shown to an operator as well |
 //! | [`stack`] | capturing, unwinding and naming the stack of a thread |
 //! | [`inspect`] | facts about this process: threads, system calls, descriptors |
 //! | [`shell`] | the command table, parsing, output |
 //! | [`actor`] | the thread that touches the application |
 //! | [`server`] | the observer's loop, its listener, credentials, sessions |
-//! | [`lifecycle`] | the one global: install, fork, exit |
+//! | [`lifecycle`] | the one global: install, fork, signals, oneshot, exit |
 //! | `entry` | every way in: the constructor and the C functions |
 
 #![warn(missing_docs)]
@@ -39,6 +40,7 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod log;
 pub mod protocol;
+pub mod redirect;
 pub mod server;
 pub mod shell;
 pub mod stack;

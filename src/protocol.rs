@@ -93,9 +93,16 @@ pub fn expand_path(template: &str, pid: u32, name: &str) -> Result<String, BadTe
     Ok(path)
 }
 
-/// The pid in the last part of a path made from [`DEFAULT_PATH`]'s last part: `…/manhole-42` is 42.
+/// The name of an abstract address, without its leading NUL byte, if `path` stands for one: `@name`.
+/// A file of such a name is written `./@name`.
+pub fn abstract_name(path: &str) -> Option<&str> {
+    path.strip_prefix('@').filter(|name| !name.is_empty())
+}
+
+/// The pid in the last part of a path made from [`DEFAULT_PATH`]'s last part: `…/manhole-42` and
+/// `@manhole-42` are 42.
 pub fn pid_in_path(path: &str) -> Option<u32> {
-    let name = path.rsplit('/').next()?.strip_prefix("manhole-")?;
+    let name = abstract_name(path).unwrap_or(path).rsplit('/').next()?.strip_prefix("manhole-")?;
     number(name.as_bytes()).and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0)
 }
 
@@ -146,7 +153,17 @@ mod tests {
     fn finds_the_pid_in_a_default_path_only() {
         assert_eq!(pid_in_path("/x/manhole-42"), Some(42));
         assert_eq!(pid_in_path("manhole-1"), Some(1));
-        for other in ["/tmp/manhole-", "/tmp/manhole-0", "/tmp/manhole-42x", "/tmp/manhole-042", "/manhole-1/s", "42"] {
+        assert_eq!(pid_in_path("@manhole-42"), Some(42));
+        for other in [
+            "/x/@manhole-42",
+            "@@manhole-42",
+            "/tmp/manhole-",
+            "/tmp/manhole-0",
+            "/tmp/manhole-42x",
+            "/tmp/manhole-042",
+            "/manhole-1/s",
+            "42",
+        ] {
             assert_eq!(pid_in_path(other), None, "{other}");
         }
     }

@@ -223,6 +223,30 @@ fn the_end_of_input_is_passed_on_and_the_rest_is_still_shown() {
 }
 
 #[test]
+fn what_the_server_sends_is_shown_at_once() {
+    let folder = Folder::new();
+    let (shown, seen) = mpsc::channel();
+    let server = serve(&folder.own_socket(), move |mut stream| {
+        for number in 0..5 {
+            stream.write_all(format!("line{number}\n").as_bytes()).unwrap();
+            // The next one comes only when the client has shown this one.
+            assert_eq!(seen.recv_timeout(Duration::from_secs(20)).unwrap(), number);
+        }
+    });
+    let mut child = client(&[text(&folder.own_socket())]).stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take().unwrap();
+    for number in 0..5 {
+        let mut line = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(line, *format!("line{number}\n").as_bytes());
+        shown.send(number).unwrap();
+    }
+    server.join().unwrap();
+    assert_ends(&finish(child), 0, "");
+    drop(stdin);
+}
+
+#[test]
 fn a_server_that_does_not_read_does_not_stop_its_output() {
     let folder = Folder::new();
     let server = serve(&folder.own_socket(), |mut stream| {
@@ -329,12 +353,11 @@ fn says_that_a_static_program_cannot_have_a_manhole() {
 }
 
 #[test]
-fn finds_a_socket_at_an_unusual_path_by_the_observers_name() {
+fn a_socket_in_the_applications_own_descriptor_table_is_not_taken_for_its_manhole() {
     let folder = Folder::new();
-    let server = perl(&format!("$0 = 'Manhole'; {LISTENER}"), &[text(&folder.join("odd name"))], |_| {});
-    let output = run(&[&server.0.id().to_string()]);
-    assert_ends(&output, 0, "");
-    assert_eq!(output.stdout, b"hello\n");
+    let server = perl(&format!("$0 = 'Manhole'; {LISTENER}"), &[text(&folder.join("its own"))], |_| {});
+    let output = run(&["-t", "0", &server.0.id().to_string()]);
+    assert_ends(&output, 3, "libmanhole.so is not loaded");
 }
 
 #[test]

@@ -49,6 +49,11 @@ fn dump_until(host: &mut Host, satisfies: impl Fn(&Dump) -> bool) -> Dump {
     }
 }
 
+/// A fixture that wedges itself in the first microseconds of its `main`, when our threads may still be starting.
+fn wedged(name: &str) -> Launch {
+    Launch::fixture(name).option("start_timeout=20")
+}
+
 /// The whole of it for a fixture whose main thread is stuck in `stuck_here`.
 fn answers(launch: Launch) {
     let mut host = launch.start();
@@ -60,12 +65,12 @@ fn answers(launch: Launch) {
 
 #[test]
 fn with_an_interposed_malloc_lock_held() {
-    answers(Launch::fixture("wedged_malloc_interposed"));
+    answers(wedged("wedged_malloc_interposed"));
 }
 
 #[test]
 fn with_the_glibc_arena_lock_held() {
-    let mut host = Launch::fixture("wedged_arena").start();
+    let mut host = wedged("wedged_arena").start();
     let dump = host.dump();
     let main = dump.thread(host.pid());
     main_is_stuck_in(&dump, &host, "stuck_here");
@@ -78,7 +83,7 @@ fn with_the_glibc_arena_lock_held() {
 #[test]
 fn with_the_loader_lock_held() {
     let plugin = fixture("wedged_loader_plugin");
-    let mut host = Launch::fixture("wedged_loader").args([plugin]).start();
+    let mut host = wedged("wedged_loader").args([plugin]).start();
     let dump = host.dump();
     main_is_stuck_in(&dump, &host, "stuck_here");
     // The constructor's module was loaded after start, and its frame is named all the same.
@@ -91,7 +96,7 @@ fn with_the_loader_lock_held() {
 
 #[test]
 fn with_the_stdio_locks_held() {
-    answers(Launch::fixture("wedged_stdio"));
+    answers(wedged("wedged_stdio"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `key=value, …` with Python literals: strings, numbers, True, False, None, lists and tuples; and
+//! `key=value, …` with Python literals: strings, numbers, True, False, None, lists, tuples and dicts; and
 //! bare words, since nobody wants to quote `USR2` inside a shell's quotes.
 //!
 //! Context: the constructor and the C API.
@@ -15,14 +15,16 @@ pub enum Value {
     None,
     /// `True` or `False`.
     Bool(bool),
-    /// A decimal or `0x` number.
-    Integer(i64),
+    /// A decimal or `0x` number that fits into 64 bits, with a sign or without: addresses need the highest bit.
+    Integer(i128),
     /// A number with a point or an exponent.
     Float(f64),
     /// A quoted string, or a bare word.
     Text(String),
     /// `[…]` or `(…)`.
     List(Vec<Value>),
+    /// `{key: value, …}` in its order, each key once; keys are strings or bare words.
+    Dict(Vec<(String, Value)>),
 }
 
 impl Value {
@@ -106,7 +108,7 @@ impl fmt::Display for SyntaxError {
 
 /// Reads a whole option string. A comma at the end is fine, as in Python.
 pub fn pairs(text: &str) -> Result<Vec<Pair>, SyntaxError> {
-    let mut reader = Reader { text, position: 0 };
+    let mut reader = Reader { text, position: 0, dicts: 0 };
     let mut pairs = Vec::new();
     loop {
         reader.skip_space();
@@ -133,12 +135,17 @@ pub fn pairs(text: &str) -> Result<Vec<Pair>, SyntaxError> {
     }
 }
 
-/// How deep lists may nest.
+/// How deep lists and dicts may nest.
 const DEPTH: usize = 8;
+/// What ends a bare word; inside a dict a brace does, too, where elsewhere `{pid}` is part of a path.
+const ENDS: &str = ",=[]()\"'";
+const ENDS_IN_DICT: &str = ",=[]()\"'{}";
 
 struct Reader<'a> {
     text: &'a str,
     position: usize,
+    /// How many dicts are open.
+    dicts: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -176,16 +183,18 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, depth: usize) -> Result<Value, SyntaxError> {
         match self.rest().chars().next() {
-            Some(quote @ ('"' | '\'')) => self.string(quote),
+            Some(quote @ ('"' | '\'')) => self.string(quote).map(Value::Text),
             Some(open @ ('[' | '(')) => self.list(if open == '[' { ']' } else { ')' }, depth),
+            Some('{') => self.dict(depth),
             _ => {
-                let word = self.take_while(|c| !c.is_whitespace() && !",=[]()\"'".contains(c));
+                let ends = if self.dicts == 0 { ENDS } else { ENDS_IN_DICT };
+                let word = self.take_while(|c| !c.is_whitespace() && !ends.contains(c));
                 if word.is_empty() { Err(self.error("a value")) } else { Ok(bare(word)) }
             }
         }
     }
 
-    fn string(&mut self, quote: char) -> Result<Value, SyntaxError> {
+    fn string(&mut self, quote: char) -> Result<String, SyntaxError> {
         let start = self.position;
         self.position += 1;
         let mut text = String::new();
@@ -202,7 +211,7 @@ impl<'a> Reader<'a> {
                     escaped = false;
                 }
                 '\\' => escaped = true,
-                _ if character == quote => return Ok(Value::Text(text)),
+                _ if character == quote => return Ok(text),
                 _ => text.push(character),
             }
         }
@@ -212,7 +221,7 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, close: char, depth: usize) -> Result<Value, SyntaxError> {
         if depth == DEPTH {
-            return Err(self.error("no deeper list"));
+            return Err(self.error("no deeper nesting"));
         }
         self.position += 1;
         let mut items = Vec::new();
@@ -228,6 +237,46 @@ impl<'a> Reader<'a> {
             }
         }
     }
+
+    fn dict(&mut self, depth: usize) -> Result<Value, SyntaxError> {
+        if depth == DEPTH {
+            return Err(self.error("no deeper nesting"));
+        }
+        self.position += 1;
+        self.dicts += 1;
+        let mut items: Vec<(String, Value)> = Vec::new();
+        loop {
+            self.skip_space();
+            if self.eat('}') {
+                self.dicts -= 1;
+                return Ok(Value::Dict(items));
+            }
+            let start = self.position;
+            let key = match self.rest().chars().next() {
+                Some(quote @ ('"' | '\'')) => self.string(quote)?,
+                _ => self.take_while(|c| !c.is_whitespace() && c != ':' && !ENDS_IN_DICT.contains(c)).to_owned(),
+            };
+            if self.position == start {
+                return Err(self.error("a key or '}'"));
+            }
+            // Python takes the last of two; who wrote both made a mistake.
+            if items.iter().any(|(known, _)| *known == key) {
+                self.position = start;
+                return Err(SyntaxError { found: key, ..self.error("each key once") });
+            }
+            self.skip_space();
+            if !self.eat(':') {
+                return Err(self.error("':' and a value"));
+            }
+            self.skip_space();
+            let value = self.value(depth + 1)?;
+            items.push((key, value));
+            self.skip_space();
+            if !self.eat(',') && !self.rest().starts_with('}') {
+                return Err(self.error("',' or the end of the dict"));
+            }
+        }
+    }
 }
 
 fn bare(word: &str) -> Value {
@@ -237,12 +286,15 @@ fn bare(word: &str) -> Value {
         "False" | "false" => return Value::Bool(false),
         _ => {}
     }
-    if let Some(hex) = word.strip_prefix("0x")
-        && let Ok(number) = i64::from_str_radix(hex, 16)
+    // Not from_str_radix alone: it takes a sign.
+    if let Some(hex) = word.strip_prefix("0x").filter(|hex| hex.starts_with(|c: char| c.is_ascii_hexdigit()))
+        && let Ok(number) = u64::from_str_radix(hex, 16)
     {
-        return Value::Integer(number);
+        return Value::Integer(number.into());
     }
-    if let Ok(number) = word.parse::<i64>() {
+    if let Ok(number) = word.parse::<i128>()
+        && (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number)
+    {
         return Value::Integer(number);
     }
     let numeric = word.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
@@ -267,12 +319,39 @@ mod tests {
         assert_eq!(one("'it'"), Value::Text("it".into()));
         assert_eq!(one("-0x1"), Value::Text("-0x1".into()));
         assert_eq!(one("0x10"), Value::Integer(16));
+        assert_eq!(one("0xffffffffffffffff"), Value::Integer(u64::MAX.into()));
+        assert_eq!(one("18446744073709551615"), Value::Integer(u64::MAX.into()));
+        assert_eq!(one("18446744073709551616"), Value::Float(18446744073709551616.0));
+        assert_eq!(one("0x10000000000000000"), Value::Text("0x10000000000000000".into()));
+        assert_eq!(one("0x+1"), Value::Text("0x+1".into()));
         assert_eq!(one("-2"), Value::Integer(-2));
         assert_eq!(one(".5"), Value::Float(0.5));
         assert_eq!(one("None"), Value::None);
         assert_eq!(one("(1, 'a',)"), Value::List(vec![Value::Integer(1), Value::Text("a".into())]));
         assert_eq!(one("[]"), Value::List(vec![]));
         assert_eq!(one("inf"), Value::Text("inf".into()));
+    }
+
+    #[test]
+    fn dicts() {
+        let text = |text: &str| Value::Text(text.into());
+        let found = one(r#"{"cfg": "&global, {x}", log:0x7f00, 'inner' : {a: [1, {}]}, }, b=/run/{pid}"#);
+        let inner = Value::List(vec![Value::Integer(1), Value::Dict(vec![])]);
+        let expected = vec![
+            ("cfg".to_owned(), text("&global, {x}")),
+            ("log".to_owned(), Value::Integer(0x7f00)),
+            ("inner".to_owned(), Value::Dict(vec![("a".to_owned(), inner)])),
+        ];
+        assert_eq!(found, Value::Dict(expected));
+        // Outside of a dict braces belong to the word.
+        assert_eq!(one("/run/{pid}"), text("/run/{pid}"));
+        assert_eq!(one("{a:b::c}"), Value::Dict(vec![("a".to_owned(), text("b::c"))]));
+        let error = |text: &str| pairs(&format!("a={text}")).unwrap_err().to_string();
+        assert_eq!(error("{x: 1, 'x': 2}"), "option a: expected each key once at character 10, found \"x\"");
+        assert_eq!(error("{x 1}"), "option a: expected ':' and a value at character 6, found \"1}\"");
+        assert_eq!(error("{: 1}"), "option a: expected a key or '}' at character 4, found \": 1}\"");
+        assert_eq!(error("{x: 1"), "option a: expected ',' or the end of the dict at character 8, found the end");
+        assert!(error(&"{a:".repeat(100)).contains("no deeper nesting"));
     }
 
     #[test]

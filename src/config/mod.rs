@@ -8,15 +8,20 @@
 
 pub mod glob;
 pub mod literal;
+pub mod locals;
 pub mod nearest;
 pub mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::protocol::abstract_name;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
 use literal::Value;
+use locals::Local;
 
 /// The environment variable that carries the options.
 pub const VARIABLE: &str = "MANHOLE";
@@ -93,6 +98,8 @@ pub struct Config {
     pub max_threads: usize,
     /// See [`OPTIONS`].
     pub client_timeout: Duration,
+    /// Names for the operator.
+    pub locals: Vec<Local>,
     /// The options that were given, as `(name, spelling)`.
     given: Vec<(&'static str, String)>,
 }
@@ -171,13 +178,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "socket_path",
-        expects: "a path (with {pid} and {name} if wanted) or None",
+        expects: "a path or @NAME (with {pid} and {name} if wanted) or None",
         default: "None",
-        help: "The socket's path instead of /tmp/manhole-{pid}. Without {pid} it disables patch_fork.",
+        help: "The socket's path instead of /tmp/manhole-{pid}, or @NAME for an abstract address, which leaves no file behind. Without {pid} it disables patch_fork.",
         apply: |config, value| {
             config.socket_path = match value {
                 Value::None => None,
-                Value::Text(path) if !path.is_empty() => Some(path.clone()),
+                Value::Text(path) if !matches!(path.as_str(), "" | "@") => Some(path.clone()),
                 _ => return None,
             };
             Some(())
@@ -302,6 +309,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         help: "A client that takes none of its output for so long is dropped.",
         apply: |config, value| set(&mut config.client_timeout, value.as_seconds()),
     },
+    OptionSpec {
+        name: "locals",
+        expects: "a dict of names to addresses, &symbols or strings, or None",
+        default: "None",
+        help: "Names for the operator, usable wherever a command takes an address: locals={\"cfg\": \"&global_config\", \"log\": 0x7f00}. Names are identifiers.",
+        apply: |config, value| set(&mut config.locals, locals::parse(value)),
+    },
 ];
 
 /// Stores a value that was understood.
@@ -332,6 +346,7 @@ impl Default for Config {
             limits: Limits::default(),
             max_threads: 32768,
             client_timeout: Duration::from_secs(60),
+            locals: Vec::new(),
             given: Vec::new(),
         }
     }
@@ -373,7 +388,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether [`Self::anchor`] would change anything.
+    /// Whether [`Self::anchor`] may change anything.
     pub fn has_relative_paths(&self) -> bool {
         let log = match &self.verbose_destination {
             Destination::Path(path) => Some(path),
@@ -389,7 +404,7 @@ impl Config {
                 *path = format!("{}/{path}", folder.trim_end_matches('/'));
             }
         };
-        self.socket_path.as_mut().map(absolute);
+        self.socket_path.as_mut().filter(|path| abstract_name(path).is_none()).map(absolute);
         if let Destination::Path(path) = &mut self.verbose_destination {
             absolute(path);
         }
@@ -426,72 +441,5 @@ impl Config {
     pub fn wants(&self, names: &[Vec<u8>]) -> bool {
         self.only.is_empty()
             || self.only.iter().any(|glob| names.iter().any(|name| glob::matches(glob.as_bytes(), name)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> String {
-        Config::parse(text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_defaults_of_the_table_are_the_defaults() {
-        let text: Vec<String> = OPTIONS.iter().map(|spec| format!("{}={}", spec.name, spec.default)).collect();
-        let (spelt, mut silent) = (Config::parse(&text.join(", ")).unwrap(), Config::default());
-        silent.given = spelt.given.clone();
-        assert_eq!(format!("{spelt:?}"), format!("{silent:?}"));
-    }
-
-    #[test]
-    fn python_spelling_is_understood() {
-        let config = Config::parse(
-            r#"verbose=False, socket_path="/tmp/a,b-{pid}", sigmask=["USR1", SIGUSR2], start_timeout=1.5"#,
-        );
-        let config = config.unwrap();
-        assert!(!config.verbose && config.follows_forks());
-        assert_eq!(config.socket_path.as_deref(), Some("/tmp/a,b-{pid}"));
-        assert_eq!(config.sigmask, 1 << 9 | 1 << 11);
-        assert_eq!(config.start_timeout, Duration::from_millis(1500));
-        assert_eq!(config.given("verbose"), Some("False"));
-    }
-
-    #[test]
-    fn errors_name_the_option_and_the_way_out() {
-        assert_eq!(error("verbos=True"), r#"unknown option "verbos"; did you mean verbose?"#);
-        assert_eq!(error("verbose=3.5"), "option verbose expects True or False, not 3.5");
-        assert_eq!(error("strict=True,strict=True"), "option strict is given twice");
-        assert!(error("start_timeout=-1").contains("expects seconds"));
-        assert!(error("max_frames=0").contains("from 1 to 1000000"));
-    }
-
-    #[test]
-    fn signals_that_open_the_manhole() {
-        let config = Config::parse("activate_on=SIGUSR1, oneshot_on=RTMIN+3").unwrap();
-        assert_eq!((config.activate_on, config.oneshot_on), (Some(10), Some(37)));
-        assert!(!config.follows_forks());
-        assert!(error("activate_on=USR1, oneshot_on=10").starts_with("ConfigurationConflict"));
-        for never in ["oneshot_on=KILL", "activate_on=19", "oneshot_on=32", "oneshot_on=65", "activate_on=FOO"] {
-            assert!(error(never).contains("a signal that can be caught"), "{never}");
-        }
-    }
-
-    #[test]
-    fn relative_paths_start_at_the_folder_of_the_start() {
-        let mut config = Config::parse("socket_path=run/x, verbose_destination=/var/log/x").unwrap();
-        config.anchor("/srv/");
-        assert_eq!(config.socket_path.as_deref(), Some("/srv/run/x"));
-        assert_eq!(config.verbose_destination, Destination::Path("/var/log/x".into()));
-    }
-
-    #[test]
-    fn only_is_a_glob_on_any_name_of_the_program() {
-        let names = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
-        let config = Config::parse("only='redis-*'").unwrap();
-        assert!(config.wants(&names(&["redis-server"])) && !config.wants(&names(&["sh", "bash"])));
-        let config = Config::parse("only=['a', b?d]").unwrap();
-        assert!(config.wants(&names(&["bed"])) && !config.wants(&names(&["bread"])));
     }
 }

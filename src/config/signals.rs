@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
+
 use nix::sys::signal::Signal;
 
 use super::literal::Value;
@@ -30,6 +32,21 @@ fn by_name(name: &str) -> Option<i32> {
         return format!("SIG{bare}").parse::<Signal>().ok().map(|signal| signal as i32);
     };
     real_time.filter(|number| (RTMIN..=RTMAX).contains(number))
+}
+
+/// A signal's number, shown as its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name(pub i32);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Signal::try_from(self.0) {
+            Ok(signal) => f.write_str(signal.as_str()),
+            Err(_) if self.0 == RTMIN => f.write_str("SIGRTMIN"),
+            Err(_) if (RTMIN..=RTMAX).contains(&self.0) => write!(f, "SIGRTMIN+{}", self.0 - RTMIN),
+            Err(_) => write!(f, "signal {}", self.0),
+        }
+    }
 }
 
 /// A signal that a handler may be installed for, or `None`. KILL and STOP cannot be caught, and 32 and 33 are
@@ -68,5 +85,6 @@ mod tests {
         assert_eq!(text("FOO"), None);
         assert_eq!(number(&Value::Integer(65)), None);
         assert_eq!(mask(&Value::None), Some(0));
+        assert_eq!([12, 34, 37].map(|number| Name(number).to_string()), ["SIGUSR2", "SIGRTMIN", "SIGRTMIN+3"]);
     }
 }

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 pub mod descriptors;
+pub mod mappings;
 pub mod process;
 pub mod sockets;
 pub mod strings;

@@ -103,6 +103,12 @@ pub fn name(tid: i32) -> Vec<u8> {
     name.strip_suffix(b"\n").unwrap_or(name).to_vec()
 }
 
+/// The stack pointer of thread `tid`; `None` while it runs, or when the kernel would not say.
+pub fn stack_pointer(tid: i32) -> Option<u64> {
+    let mut buffer = [0; 256];
+    Some(parse_syscall(read_file(tid, "syscall", &mut buffer).ok()?)?.1)
+}
+
 fn read_file<'a>(tid: i32, file: &str, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
     let mut path = Path::<64>::new();
     write!(path, "/proc/self/task/{tid}/{file}").map_err(|_| Errno::ENAMETOOLONG)?;

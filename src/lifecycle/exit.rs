@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::sys::leaked::Leaked;
 use crate::sys::{self, files, process};
@@ -19,6 +20,9 @@ static PATH: Leaked<CString> = Leaked::nothing();
 static DEVICE: AtomicU64 = AtomicU64::new(0);
 static INODE: AtomicU64 = AtomicU64::new(0);
 
+/// How long an end waits for an observer that is making the name.
+const OPENING: Duration = Duration::from_millis(100);
+
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// Has `quick_exit` remove the name, too; the destructor does at `exit`.
@@ -28,7 +32,20 @@ pub fn install() {
     }
     if !REGISTERED.swap(true, Ordering::Relaxed) {
         sys::exit::at_quick_exit(at_quick_exit);
+        sys::exit::find_next();
     }
+}
+
+/// Ends the process at once, as `_exit` does, without its socket's name. A child of `vfork` or raw `clone` leaves
+/// its parent's alone.
+pub fn leave(status: i32) -> ! {
+    if let Some(manhole) = super::installed()
+        && !manhole.stage.prevent()
+    {
+        manhole.stage.wait_while_opening(OPENING);
+        remove_socket();
+    }
+    sys::exit::leave(status)
 }
 
 /// Remembers the name that was just bound.
@@ -42,7 +59,11 @@ pub fn remember_socket(path: CString) {
 
 /// In a forked child: the name is the parent's.
 pub fn forget_socket() {
-    PARENT.store(OWNER.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    // A child that forks again before it has a name passes on its parent's: a daemon forks twice.
+    let owner = OWNER.swap(0, Ordering::Relaxed);
+    if owner != 0 {
+        PARENT.store(owner, Ordering::Relaxed);
+    }
 }
 
 /// A process that forks and leaves by `_exit`, as `daemon()` does, leaves its name behind: its child removes it.

@@ -7,14 +7,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{INSTALLED, Manhole, Wish, exit, start_threads};
+use super::{INSTALLED, Manhole, Wish, dump, exit, oneshot, start_threads};
 use crate::log;
-use crate::stack::capture::{dumpable, signal};
-use crate::sys::{self, Errno, descriptors, fork, process};
+use crate::redirect::tap as redirect;
+use crate::shell::{registered, variables};
+use crate::stack::capture::signal;
+use crate::sys::{self, Errno, descriptors, dumpable, fork, process};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// The threads that start next were started by a fork.
 static FORKED: AtomicBool = AtomicBool::new(false);
+/// The observer that starts next is a forked child's.
+static REINSTALLS: AtomicBool = AtomicBool::new(false);
 /// The mask of the thread that forks, while it forks with all signals blocked.
 static MASK: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicBool = AtomicBool::new(false);
@@ -29,14 +33,23 @@ pub fn install() {
     }
 }
 
-/// On the actor of a forked child, before it makes the observer: gives an `exec` its time, then says what happens.
+/// On the actor of a forked child, before it makes the observer: gives an `exec` its time.
 pub fn after_delay(manhole: &Manhole) {
-    if !FORKED.swap(false, Ordering::Relaxed) {
+    // One that waits for its signal opens nothing now.
+    if !FORKED.swap(false, Ordering::Relaxed) || manhole.stage.is_parked() {
         return;
     }
     manhole.stage.rest_while_starting(manhole.config.reinstall_delay);
     if !manhole.stage.has_ended() {
         exit::remove_socket_of_gone_parent();
+        REINSTALLS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// On the observer of a forked child, in its own descriptor table: a line of the log takes a descriptor, which the
+/// child's program would see.
+pub fn tell() {
+    if REINSTALLS.swap(false, Ordering::Relaxed) {
         log!("Fork detected. Reinstalling Manhole.");
     }
 }
@@ -45,8 +58,10 @@ pub fn after_delay(manhole: &Manhole) {
 extern "C" fn prepare() {
     let blocks = super::installed().is_some_and(|manhole| manhole.config.oneshot_on.is_some());
     let mask = if blocks { sys::signal::block_all() } else { 0 };
+    redirect::before_fork();
     crate::ALLOCATOR.hold();
     // Forks of other threads wait above, so these are this one's.
+    dumpable::note_before_fork();
     MASK.store(mask, Ordering::Relaxed);
     BLOCKED.store(blocks, Ordering::Relaxed);
 }
@@ -60,17 +75,25 @@ fn let_go() {
 }
 
 extern "C" fn parent() {
+    redirect::after_fork();
     let_go();
+    // With `oneshot_on` no thread of ours could look by itself.
+    super::signals::report_replaced();
 }
 
 extern "C" fn child() {
     let before = Errno::last_raw();
     // What a dump of the parent changed for its time would stay so in the child.
-    dumpable::put_back();
+    dumpable::put_back_in_child();
     signal::put_back_in_child();
+    redirect::after_fork_in_child();
     descriptors::forget_private();
     exit::forget_socket();
+    oneshot::leave_in_child();
+    dump::leave_in_child();
     super::CHANGE.replace_in_child(());
+    registered::reset_in_child();
+    variables::reset_in_child();
     if let Some(manhole) = INSTALLED.get() {
         inherit(manhole);
     }
@@ -89,6 +112,7 @@ fn inherit(manhole: &'static Manhole) {
     manhole.stage.reset_in_child();
     manhole.actor.reset_in_child();
     manhole.rope.cut();
+    manhole.observing.store(0, Ordering::Relaxed);
     manhole.connected.store(0, Ordering::Relaxed);
     manhole.wish.store(Wish::Serve as u32, Ordering::Relaxed);
     if manhole.has_threads() {

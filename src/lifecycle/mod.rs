@@ -5,9 +5,13 @@
 //! forked child inherits this memory but not our threads, so an install counts only in the process that
 //! [`Manhole::is_here`] says.
 
+pub mod aside;
+pub mod dump;
 pub mod exit;
 pub mod fork;
+pub mod oneshot;
 pub mod panics;
+pub mod signals;
 pub mod stage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +24,7 @@ use crate::actor::Actor;
 use crate::config::{Config, ConfigError, OFF, VARIABLE};
 use crate::inspect::process::ProcessFacts;
 use crate::log;
+use crate::redirect;
 use crate::server::bell::Rope;
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
@@ -45,6 +50,8 @@ pub struct Manhole {
     pub rope: Rope,
     /// How many clients are connected; a futex for the end of the process.
     pub connected: AtomicU32,
+    /// 1 while its observer's thread has not come to its end.
+    observing: AtomicU32,
     /// What the observer is asked for: a [`Wish`].
     wish: AtomicU32,
     /// The process that it is installed in.
@@ -121,7 +128,8 @@ pub fn installed() -> Option<&'static Manhole> {
 }
 
 impl Manhole {
-    fn new(config: Config) -> Self {
+    /// One that is not installed yet, in the calling process.
+    pub fn new(config: Config) -> Self {
         Self {
             config,
             program: program_name(),
@@ -129,6 +137,7 @@ impl Manhole {
             actor: Actor::default(),
             rope: Rope::default(),
             connected: AtomicU32::new(0),
+            observing: AtomicU32::new(0),
             wish: AtomicU32::new(Wish::Serve as u32),
             owner: AtomicI32::new(process::pid()),
         }
@@ -161,6 +170,12 @@ impl Manhole {
         }
     }
 
+    /// The observer's thread does nothing any more.
+    pub fn observer_left(&self) {
+        self.observing.store(0, Ordering::Release);
+        futex::wake(&self.observing);
+    }
+
     /// The observer tells how many clients are connected.
     pub fn count_clients(&self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -170,7 +185,7 @@ impl Manhole {
     }
 
     /// Whether it has threads, from the start or after a signal.
-    fn has_threads(&self) -> bool {
+    pub fn has_threads(&self) -> bool {
         self.config.activate_on.is_some() || self.config.thread && self.config.oneshot_on.is_none()
     }
 
@@ -249,6 +264,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     }
     log::configure(config.verbose, &config.verbose_destination);
     let manhole = INSTALLED.set(Manhole::new(config));
+    thread::find_count();
     if manhole.has_threads() {
         start_threads(manhole).map_err(InstallError::Thread)?;
     }
@@ -256,6 +272,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     panics::install();
     fork::install();
     exit::install();
+    signals::install(manhole);
     if manhole.config.waits_for_signal() {
         manhole.tell_of_forks();
     }
@@ -276,6 +293,14 @@ fn program_name() -> String {
 }
 
 fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
+    signals::report_replaced();
+    signals::uninstall();
+    if oneshot::is_running() && !manhole.has_threads() {
+        manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
+        if !oneshot::wait_for_end(PATIENCE) {
+            return Err(ReleaseError::Unreachable(Errno::ETIMEDOUT));
+        }
+    }
     if manhole.has_threads() && !manhole.stage.prevent() && !manhole.stage.has_ended() {
         manhole.stage.wait_while_opening(PATIENCE);
         manhole.ask(Wish::Leave).map_err(ReleaseError::Unreachable)?;
@@ -288,15 +313,19 @@ fn undo(manhole: &'static Manhole) -> Result<(), ReleaseError> {
         let what = manhole.actor.busy().map_or("its work".to_owned(), |(what, _)| what);
         log!("released, but thread `Manhole actor` hangs in {what} and ends when that returns");
     }
+    // One that was kept from opening may still be on its way out of the application's table: what it does there must
+    // not come after what the next one does.
+    futex::wait_until_changed(&manhole.observing, 1, PATIENCE);
     exit::remove_socket();
     INSTALLED.clear();
     Ok(())
 }
 
-/// Starts the actor, which starts the observer: so the thread that installs creates but one, and a child that
-/// execs at once too.
+/// Starts the actor, which starts the observer: so the thread that installs creates but one (two cost `/bin/true`
+/// 40 us and more), and a child that execs at once too. `pthread_create` allocates in the thread that calls it, but
+/// for a forked child, where glibc has the stacks of the parent's threads to use again.
 fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
-    manhole.stage.start();
+    manhole.stage.start(manhole.config.activate_on.is_some());
     let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask);
     if started.is_err() {
         manhole.stage.end();
@@ -306,14 +335,18 @@ fn start_threads(manhole: &'static Manhole) -> Result<(), Errno> {
 
 /// The actor thread's life.
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
-    manhole.actor.begin();
+    thread::set_name(c"Manhole actor");
     fork::after_delay(manhole);
+    manhole.observing.store(1, Ordering::Release);
+    manhole.actor.begin();
     if let Err(error) = thread::spawn(observer, manhole, STACK, manhole.config.sigmask) {
         log!("cannot create the manhole thread: {}; the application runs on without a manhole", error.desc());
+        manhole.observer_left();
         manhole.stage.end();
         manhole.actor.close();
     }
     manhole.actor.run();
+    thread::count_again();
     None
 }
 
@@ -329,6 +362,8 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
     manhole.count_clients(0);
     manhole.stage.end();
     manhole.actor.close();
+    thread::count_again();
+    manhole.observer_left();
     None
 }
 
@@ -337,6 +372,7 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
 /// first, unless `daemon_connection` says that they die with the process.
 pub fn finish() {
     let Some(manhole) = installed() else { return };
+    signals::report_replaced();
     if manhole.stage.prevent() {
         return;
     }
@@ -344,6 +380,9 @@ pub fn finish() {
     exit::remove_socket();
     let count = manhole.connected.load(Ordering::Acquire);
     if count > 0 && !manhole.config.daemon_connection {
+        if is_own_thread() {
+            manhole.actor.leave();
+        }
         log!("the process ends when its {count} connected clients have left (daemon_connection=False)");
         // Without the ring they are not told, and leave all the same.
         let _ = manhole.ask(Wish::Finish);
@@ -351,4 +390,5 @@ pub fn finish() {
             futex::wait(&manhole.connected, count, None);
         }
     }
+    redirect::tap::finish();
 }

@@ -11,14 +11,19 @@ use crate::sys::{clock, futex};
 
 /// No observer was started.
 const ABSENT: u32 = 0;
-/// It was started and has not touched the socket's name yet: it starts, or waits for `activate_on`'s signal.
+/// It was started and has not touched the socket's name yet.
 const STARTING: u32 = 1;
 /// It is making the name.
 const OPENING: u32 = 2;
 /// The socket is open.
 const LISTENING: u32 = 3;
+/// It was started, and waits for the signal of `activate_on`.
+const PARKED: u32 = 5;
 /// There is no socket any more: it could not be opened, and the log says why; or it was closed.
 const ENDED: u32 = 4;
+
+/// When a program has surely installed the signal handlers that it starts with.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The word; no observer at first.
 #[derive(Default)]
@@ -42,9 +47,30 @@ impl Stage {
         turned
     }
 
-    /// The threads of the manhole are being started.
-    pub fn start(&self) {
-        self.set(STARTING);
+    /// The threads of the manhole are being started; the observer will wait for a signal if `parked`.
+    pub fn start(&self, parked: bool) {
+        self.set(if parked { PARKED } else { STARTING });
+    }
+
+    /// The signal of `activate_on` came. Async-signal-safe; once it has come, it comes to nothing.
+    pub fn activate(&self) {
+        self.turn(PARKED, STARTING);
+    }
+
+    /// The observer: waits for that signal, or for the end; `soon` is called once while it waits.
+    pub fn wait_for_activation(&self, soon: impl FnOnce()) {
+        self.rest_while(PARKED, SOON);
+        if self.is_parked() {
+            soon();
+        }
+        while self.is_parked() {
+            futex::wait(&self.0, PARKED, None);
+        }
+    }
+
+    /// Whether the signal of `activate_on` has yet to come.
+    pub fn is_parked(&self) -> bool {
+        self.is(PARKED)
     }
 
     /// In a forked child: the observer is the parent's.
@@ -79,7 +105,7 @@ impl Stage {
 
     /// An observer that has not begun to open the socket never will. False when it has begun.
     pub fn prevent(&self) -> bool {
-        self.turn(STARTING, ENDED)
+        self.turn(PARKED, ENDED) || self.turn(STARTING, ENDED)
     }
 
     /// Waits until the socket is open or will not be; false when that took longer than `patience`.
@@ -89,9 +115,13 @@ impl Stage {
 
     /// Sleeps until the observer must not open any more, at most `time`.
     pub fn rest_while_starting(&self, time: Duration) {
+        self.rest_while(STARTING, time);
+    }
+
+    fn rest_while(&self, stage: u32, time: Duration) {
         let deadline = clock::monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        while let (true, left @ 1..) = (self.is(STARTING), deadline.saturating_sub(clock::monotonic())) {
-            futex::wait(&self.0, STARTING, Some(Duration::from_nanos(left)));
+        while let (true, left @ 1..) = (self.is(stage), deadline.saturating_sub(clock::monotonic())) {
+            futex::wait(&self.0, stage, Some(Duration::from_nanos(left)));
         }
     }
 

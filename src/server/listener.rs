@@ -2,6 +2,11 @@
 //!
 //! Context: the observer. A name is removed only if it is a socket of this user on which nobody
 //! listens: the leftover of an earlier process, or of the image before an `exec`, with this pid.
+//!
+//! A path that begins with `@` is an abstract address (unix(7)): no file, so no mode, nothing to clear
+//! before and nothing to remove afterwards: it goes with the process however that ends. Anybody in the
+//! network namespace may connect to it, or have taken it first: whom we let in is for [`super::credentials`],
+//! whom a client trusts is for the client (`manhole-cli` compares the pid before it sends a byte).
 
 #![forbid(unsafe_code)]
 
@@ -35,8 +40,8 @@ pub enum ListenError {
     TooLong(String),
     /// Something that is no stale socket of ours is in the way.
     Taken(String, &'static str),
-    /// Somebody listens there.
-    Live(String, i32),
+    /// Somebody holds the name: the process that listens there, if that can be known.
+    Live(String, Option<i32>),
     /// The kernel said no.
     Refused(String, Errno),
 }
@@ -51,8 +56,11 @@ impl fmt::Display for ListenError {
             Self::Taken(path, what) => {
                 write!(f, "{path} is {what}, left alone: remove it or choose another socket_path")
             }
-            Self::Live(path, pid) => {
+            Self::Live(path, Some(pid)) => {
                 write!(f, "{path} is served by process {pid}, left alone: choose another socket_path")
+            }
+            Self::Live(path, None) => {
+                write!(f, "{path} is held by a process that cannot be seen from here: choose another socket_path")
             }
             Self::Refused(path, error) => write!(f, "cannot open {path}: {}; choose another socket_path", error.desc()),
         }
@@ -66,6 +74,10 @@ impl Listener {
         let pid = process::pid().unsigned_abs();
         let path = protocol::expand_path(template, pid, &manhole.program).map_err(ListenError::Template)?;
         let too_long = || ListenError::TooLong(path.clone());
+        if let Some(name) = protocol::abstract_name(&path) {
+            let socket = open_abstract(&path, &UnixAddr::new_abstract(name.as_bytes()).map_err(|_| too_long())?)?;
+            return Ok(Self { socket, path });
+        }
         let name = CString::new(path.as_str()).map_err(|_| too_long())?;
         if path.len() > LONGEST {
             return Err(too_long());
@@ -87,6 +99,11 @@ impl Listener {
     /// Where it is.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Refuses everybody but those who wait in the queue.
+    pub fn close_queue(&self) {
+        self.socket.close_queue();
     }
 
     /// The next client and the name it is bound to. Under a descriptor limit that leaves no room, the
@@ -111,6 +128,25 @@ fn bind(address: &UnixAddr) -> Result<Socket, Errno> {
     Ok(socket)
 }
 
+/// There is nothing to clear at an abstract address: it is taken as long as its holder lives.
+fn open_abstract(path: &str, address: &UnixAddr) -> Result<Socket, ListenError> {
+    let refused = |error| ListenError::Refused(path.to_owned(), error);
+    let socket = bind(address).map_err(|error| match error {
+        Errno::EADDRINUSE => ListenError::Live(path.to_owned(), who_listens(address)),
+        other => refused(other),
+    })?;
+    socket.listen().map_err(refused)?;
+    Ok(socket)
+}
+
+/// The process that listens at `address`; unknown when it does not listen, takes nobody now, or is in a pid
+/// namespace that ours does not contain.
+fn who_listens(address: &UnixAddr) -> Option<i32> {
+    let probe = Socket::new().ok()?;
+    probe.connect(address).ok()?;
+    probe.peer().ok().map(|peer| peer.pid).filter(|&pid| pid > 0)
+}
+
 /// Removes a socket of this user that nobody serves; anything else is an error that says what it is.
 fn clear_stale(path: &str, name: &CString, address: &UnixAddr) -> Result<(), ListenError> {
     let taken = |what| Err(ListenError::Taken(path.to_owned(), what));
@@ -132,6 +168,9 @@ fn clear_stale(path: &str, name: &CString, address: &UnixAddr) -> Result<(), Lis
             Ok(())
         }
         Err(Errno::ENOENT) => Ok(()),
-        _ => Err(ListenError::Live(path.to_owned(), probe.peer().map_or(0, |peer| peer.pid))),
+        _ => {
+            let peer = probe.peer().ok().map(|peer| peer.pid).filter(|&pid| pid > 0);
+            Err(ListenError::Live(path.to_owned(), peer))
+        }
     }
 }

@@ -36,6 +36,10 @@ enum Mode {
 struct Running {
     job: Box<dyn Job>,
     id: u64,
+    /// It has nothing to do before the bell rings, or this moment comes.
+    waits: Option<Instant>,
+    /// A person was told that it takes long: `exit` is understood at once.
+    remarked: bool,
 }
 
 /// A client that was let in.
@@ -45,6 +49,8 @@ pub struct Session {
     peer: Peer,
     mode: Mode,
     running: Option<Running>,
+    /// The answer has not ended its line yet.
+    mid_line: bool,
     /// Waiting to be sent; `sent` bytes of it are gone.
     output: Vec<u8>,
     sent: usize,
@@ -56,20 +62,24 @@ pub struct Session {
     /// Since when the client takes nothing although there is something.
     stuck_since: Option<Instant>,
     patience: Duration,
+    /// The option `redirect_stderr`.
+    redirects: bool,
+}
+
+/// Sends a client away with one line.
+pub fn refuse(socket: &Socket, reason: &str) {
+    let mut line = Vec::new();
+    protocol::encode_refusal(reason, &mut line);
+    let _ = socket.send(&line);
 }
 
 impl Session {
     /// Lets a client in, or sends it away with one line. `name` is what its socket is bound to.
     pub fn open(number: u64, socket: Socket, name: &[u8], world: &World) -> Option<Self> {
-        let refuse = |reason: &str| {
-            let mut line = Vec::new();
-            protocol::encode_refusal(reason, &mut line);
-            let _ = socket.send(&line);
-        };
         let peer = match credentials::check(&socket) {
             Ok(peer) => peer,
             Err(reason) => {
-                refuse(&reason);
+                refuse(&socket, &reason);
                 return None;
             }
         };
@@ -77,7 +87,8 @@ impl Session {
         let mode = match protocol::requested_version(abstract_name) {
             Some(protocol::VERSION) => Mode::Framed(RequestDecoder::new(), Vec::new()),
             Some(other) => {
-                refuse(&format!("frames of version {other} are not spoken here, only {}", protocol::VERSION));
+                let version = protocol::VERSION;
+                refuse(&socket, &format!("frames of version {other} are not spoken here, only {version}"));
                 return None;
             }
             None => Mode::Interactive(Lines::default(), world.manhole.config.connection_handler),
@@ -89,6 +100,7 @@ impl Session {
             peer,
             mode,
             running: None,
+            mid_line: false,
             output: Vec::new(),
             sent: 0,
             at_end: false,
@@ -96,6 +108,7 @@ impl Session {
             over: false,
             stuck_since: None,
             patience: world.manhole.config.client_timeout,
+            redirects: world.manhole.config.redirect_stderr,
         };
         if let Mode::Interactive(_, Handler::Repl) = session.mode {
             session.output.extend_from_slice(shell::banner(world).as_bytes());
@@ -107,19 +120,37 @@ impl Session {
     /// The events that this session can use now. An error or the end of both directions comes anyway.
     pub fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
-        flags.set(PollFlags::POLLIN, !self.at_end && !self.leaving && !self.has_input() && !self.is_full());
+        let wanted = !self.has_input() || self.running.as_ref().is_some_and(|running| running.remarked);
+        flags.set(PollFlags::POLLIN, !self.at_end && !self.leaving && wanted && !self.is_full());
         flags.set(PollFlags::POLLOUT, self.waiting() > 0);
         flags
     }
 
     /// Whether there is work that waits for nobody.
     pub fn is_runnable(&self) -> bool {
-        !self.over && self.waiting() < OUTPUT_HIGH && (self.running.is_some() || self.has_input() || self.ends_now())
+        let has_work = match &self.running {
+            Some(running) => running.waits.is_none(),
+            None => self.has_input() || self.ends_now(),
+        };
+        !self.over && self.waiting() < OUTPUT_HIGH && has_work
     }
 
-    /// When this session must be looked at though nothing happens: its client takes no output.
+    /// When this session must be looked at though nothing happens: its client takes no output, or its job said so.
     pub fn deadline(&self) -> Option<Instant> {
+        let job = self.running.as_ref().and_then(|running| running.waits).filter(|_| self.waiting() < OUTPUT_HIGH);
+        self.dropped_at().into_iter().chain(job).min()
+    }
+
+    /// When the client will have taken no output for too long.
+    fn dropped_at(&self) -> Option<Instant> {
         self.stuck_since.map(|since| since + self.patience)
+    }
+
+    /// The bell rang: a job that waits may have something to do.
+    pub fn rouse(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.waits = None;
+        }
     }
 
     /// Whether it can be forgotten.
@@ -135,6 +166,9 @@ impl Session {
         if events.contains(PollFlags::POLLIN) {
             self.receive();
         }
+        if self.running.as_ref().and_then(|running| running.waits).is_some_and(|until| until <= now) {
+            self.rouse();
+        }
         let until = now + SLICE;
         while !self.over && self.waiting() < OUTPUT_HIGH {
             if !self.work(world) || Instant::now() >= until {
@@ -146,7 +180,7 @@ impl Session {
         }
         if self.ends_now() && self.waiting() == 0 {
             self.end("disconnected");
-        } else if self.deadline().is_some_and(|deadline| deadline <= now) {
+        } else if self.dropped_at().is_some_and(|deadline| deadline <= now) {
             self.end("took no output for client_timeout and was dropped");
         }
     }
@@ -154,9 +188,43 @@ impl Session {
     /// Says something that no command asked for, to a person: on a line of its own, with a new prompt if one stood there.
     pub fn tell(&mut self, message: &str) {
         if let Mode::Interactive(_, Handler::Repl) = self.mode {
-            let (before, after) = if self.running.is_none() { ("\n", protocol::PROMPT) } else { ("", "") };
+            let before = if self.running.is_none() || self.mid_line { "\n" } else { "" };
+            let after = if self.running.is_none() { protocol::PROMPT } else { "" };
             self.output.extend_from_slice(format!("{before}# {message}\n{after}").as_bytes());
+            self.mid_line = false;
         }
+    }
+
+    /// Its number among all clients.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether it is one to see the application's standard error: a person's.
+    pub fn wants_stderr(&self) -> bool {
+        self.redirects && !self.over && matches!(self.mode, Mode::Interactive(_, Handler::Repl))
+    }
+
+    /// Whether it could be shown something now: it takes its output, and no line of it is cut.
+    pub fn can_overhear(&self) -> bool {
+        !self.over && !self.leaving && self.waiting() < OUTPUT_HIGH && (self.running.is_none() || !self.mid_line)
+    }
+
+    /// Shows whole lines of the application's standard error, with the prompt again after them.
+    pub fn overhear(&mut self, lines: &[u8]) {
+        let prompt = protocol::PROMPT.as_bytes();
+        if self.running.is_some() {
+            self.output.extend_from_slice(lines);
+            return;
+        }
+        let unsent = self.output.get(self.sent..).unwrap_or_default();
+        if unsent.ends_with(prompt) {
+            self.output.truncate(self.output.len() - prompt.len());
+        } else {
+            self.output.push(b'\n');
+        }
+        self.output.extend_from_slice(lines);
+        self.output.extend_from_slice(prompt);
     }
 
     /// Gives the running command up: there is no memory for it.
@@ -168,14 +236,23 @@ impl Session {
         }
     }
 
-    /// One step: of the running job, or the begin of the next command. False when there is none.
+    /// One step: of the running job, or the begin of the next command. False when there is none to do now.
     fn work(&mut self, world: &mut World) -> bool {
         let Some(mut running) = self.running.take() else { return self.next_command() };
+        if running.waits.is_some() {
+            self.running = Some(running);
+            return false;
+        }
         let mut text = Vec::new();
         let step = shell::step(running.job.as_mut(), world, &mut text);
         self.answer(running.id, &text);
         match step {
             Step::More => self.running = Some(running),
+            Step::Waiting(until) => self.running = Some(Running { waits: Some(until), ..running }),
+            Step::Remark(text) => {
+                self.running = Some(Running { remarked: true, ..running });
+                self.tell(&text);
+            }
             Step::Done(status) => self.finish(running.id, status),
             Step::Leave => {
                 if let Mode::Framed(..) = self.mode {
@@ -225,7 +302,7 @@ impl Session {
             Ok(None) => self.finish(id, Status::Success),
             Ok(Some(job)) => {
                 log!("client {} (pid={} uid={}): {}", self.number, self.peer.pid, self.peer.uid, line.trim());
-                self.running = Some(Running { job, id });
+                self.running = Some(Running { job, id, waits: None, remarked: false });
             }
             Err(message) => {
                 log!("client {} (pid={} uid={}): {} (refused)", self.number, self.peer.pid, self.peer.uid, line.trim());
@@ -237,15 +314,23 @@ impl Session {
 
     fn answer(&mut self, id: u64, text: &[u8]) {
         match self.mode {
-            Mode::Interactive(..) => self.output.extend_from_slice(text),
+            Mode::Interactive(..) => {
+                self.output.extend_from_slice(text);
+                self.mid_line = text.last().map_or(self.mid_line, |last| *last != b'\n');
+            }
             Mode::Framed(..) => protocol::encode_data(id, text, &mut self.output),
         }
     }
 
     fn finish(&mut self, id: u64, status: Status) {
         match self.mode {
-            Mode::Interactive(_, Handler::Repl) => self.output.extend_from_slice(protocol::PROMPT.as_bytes()),
-            Mode::Interactive(_, Handler::Exec) => {}
+            Mode::Interactive(_, handler) => {
+                // A command of the application may end in the middle of a line.
+                self.output.extend_from_slice(if std::mem::take(&mut self.mid_line) { b"\n" } else { b"" });
+                if handler == Handler::Repl {
+                    self.output.extend_from_slice(protocol::PROMPT.as_bytes());
+                }
+            }
             Mode::Framed(..) => protocol::encode_done(id, status, &mut self.output),
         }
     }
@@ -257,6 +342,13 @@ impl Session {
             Ok(count) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
                 match &mut self.mode {
+                    Mode::Interactive(lines, Handler::Repl)
+                        if self.running.as_ref().is_some_and(|it| it.remarked) && is_exit(bytes) =>
+                    {
+                        *lines = Lines::default();
+                        self.leaving = true;
+                        self.running = None;
+                    }
                     Mode::Interactive(lines, _) => lines.push(bytes),
                     Mode::Framed(_, waiting) => waiting.extend_from_slice(bytes),
                 }
@@ -321,6 +413,11 @@ impl Session {
             self.running = None;
         }
     }
+}
+
+/// Whether a person typed nothing but a farewell.
+fn is_exit(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii(), b"exit" | b"\x04")
 }
 
 impl AsFd for Session {

@@ -1,23 +1,30 @@
 //! The interpreter: a line becomes a job, a job becomes text, a slice at a time.
 //!
-//! Context: the observer.
+//! Context: the observer, or the thread of the application that serves an oneshot.
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod commands;
 pub mod json;
 pub mod parse;
+pub mod place;
 pub mod record;
+pub mod registered;
+pub mod spool;
 pub mod stack_text;
+pub mod units;
+pub mod variables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
-use crate::config::nearest;
+use crate::config::locals::Local;
 use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
 use crate::protocol::Status;
-use crate::stack::capture::Capture;
+use crate::stack::capture::{Capture, Standing};
 use crate::stack::modules::Modules;
 use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
@@ -36,8 +43,12 @@ pub struct World {
     pub symbolizer: Symbolizer,
     /// Capturing and its buffers.
     pub capture: Capture,
-    /// The observer's own thread id.
+    /// The thread id of whoever runs this.
     pub own_tid: i32,
+    /// That is a thread of the application, which stands still meanwhile: why, for the banner.
+    pub interruption: Option<String>,
+    /// The operator's names and those of the application, as of the last [`World::look`].
+    pub names: Vec<Local>,
 }
 
 /// More than this is given back to the kernel when the last client leaves.
@@ -53,17 +64,35 @@ impl World {
             symbolizer: Symbolizer::default(),
             capture: Capture::with(manhole.config.capture),
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
+            interruption: None,
+            names: Vec::new(),
         }
     }
 
-    /// Looks at the process's mappings anew.
+    /// A world for a thread of the application: where it stands, and why.
+    pub fn interrupting(manhole: &'static Manhole, standing: Standing, why: String) -> Self {
+        let mut world = Self::new(manhole);
+        world.capture.standing = Some(standing);
+        world.interruption = Some(why);
+        world
+    }
+
+    /// Looks at the process's mappings, and at what it gave names to, anew.
     pub fn look(&mut self) -> Result<(), String> {
+        self.names = variables::beside(&self.manhole.config.locals);
         self.modules.refresh(&Live).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))
+    }
+
+    /// The actor's thread id while it has nothing to do.
+    pub fn idle_actor(&self) -> Option<i32> {
+        self.manhole.actor.tid().filter(|_| self.manhole.actor.busy().is_none())
     }
 
     /// Drops what can be learnt again.
     pub fn forget(&mut self) {
+        let (standing, interruption) = (self.capture.standing, self.interruption.take());
         *self = Self::new(self.manhole);
+        (self.capture.standing, self.interruption) = (standing, interruption);
     }
 
     /// Called when nobody is connected.
@@ -78,6 +107,10 @@ impl World {
 pub enum Step {
     /// There is more to do.
     More,
+    /// There is nothing to do before the observer's bell rings, or this moment comes.
+    Waiting(Instant),
+    /// There is more to do, and a person is told this on a line of its own.
+    Remark(String),
     /// It is done.
     Done(Status),
     /// It is done, and the client wants to leave.
@@ -109,7 +142,7 @@ pub type Start = fn(&[String]) -> Result<Box<dyn Job>, String>;
 pub struct Command {
     /// What one types.
     pub name: &'static str,
-    /// Its arguments.
+    /// Its arguments. One that begins with [`FORMAT`] may be glued to the name, as in `x/8xg`.
     pub synopsis: &'static str,
     /// What it does, in a line.
     pub summary: &'static str,
@@ -119,14 +152,21 @@ pub struct Command {
     pub start: Start,
 }
 
+/// How the synopsis of a command begins that takes a format as gdb's commands do.
+pub const FORMAT: &str = "[/FORMAT]";
+
 /// Understands a line. `None` for an empty one.
 pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
-    let words = parse::words(line)?;
+    let mut words = parse::words(line)?;
+    unglue_format(&mut words);
     let Some((name, arguments)) = words.split_first() else { return Ok(None) };
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
     let Some(command) = commands::TABLE.iter().find(|command| command.name == name) else {
-        let known = nearest::nearest(name, commands::TABLE.iter().map(|command| command.name));
+        if let Some(registered) = registered::start(name, arguments) {
+            return registered.map(Some);
+        }
+        let known = commands::nearest(name);
         let hint = known.map_or("try help".to_owned(), |known| format!("did you mean {known}?"));
         return Err(format!("unknown command {:?}; {hint}", Escaped(name.as_bytes()).to_string()));
     };
@@ -136,14 +176,39 @@ pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
     }
 }
 
+/// Makes two words of `x/8xg`.
+fn unglue_format(words: &mut Vec<String>) {
+    let Some((name, format)) = words.first().and_then(|word| word.split_once('/')) else { return };
+    let takes_it = |command: &Command| command.name == name && command.synopsis.starts_with(FORMAT);
+    if commands::TABLE.iter().any(takes_it) {
+        let split = [name.to_owned(), format!("/{format}")];
+        words.splice(..1, split);
+    }
+}
+
 /// The first lines that a person sees.
 pub fn banner(world: &World) -> String {
     let uptime = ProcessFacts::read().uptime().map_or("an unknown time".to_owned(), commands::duration);
+    let interruption = world.interruption.as_ref().map(|why| format!("{why}\n")).unwrap_or_default();
     format!(
-        "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\nType help for the commands, ^D or exit to leave.\n\n",
+        "Manhole {} in {} (pid {}), running for {uptime}, on Linux {}.\n{interruption}Type help for the commands, ^D or exit to leave.\n\n",
         env!("CARGO_PKG_VERSION"),
         Escaped(world.manhole.program.as_bytes()),
         sys::process::pid(),
         std::env::consts::ARCH,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_cut_off_the_name_of_a_command_that_takes_one() {
+        for (line, expected) in [("x/8xg a b", "x|/8xg|a|b"), ("x a", "x|a"), ("stacks/3", "stacks/3"), ("/x", "/x")] {
+            let mut words = parse::words(line).unwrap();
+            unglue_format(&mut words);
+            assert_eq!(words.join("|"), expected);
+        }
+    }
 }

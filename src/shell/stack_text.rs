@@ -12,7 +12,6 @@ use rustc_hash::FxHashMap;
 use super::World;
 use crate::inspect::strings::Escaped;
 use crate::inspect::{syscalls, threads};
-use crate::stack::modules::Module;
 use crate::stack::symbols::SourceFrame;
 use crate::stack::{Ending, Frame, FrameSource, Method, Outcome, Reason, ThreadStack};
 use crate::sys::process;
@@ -106,8 +105,9 @@ impl Text {
     }
 
     fn frames(&mut self, stack: &ThreadStack, world: &World, out: &mut Vec<u8>) {
-        if stack.method == Some(Method::Own) {
-            out.extend_from_slice(b"skipped: the manhole's own thread, which writes this\n\n");
+        if stack.is_placeholder() {
+            let doing = if stack.tid == world.own_tid { "which writes this" } else { "idle" };
+            let _ = writeln!(out, "skipped: the manhole's own thread, {doing}\n");
             return;
         }
         let limit = self.limit.unwrap_or(u32::MAX);
@@ -163,7 +163,7 @@ fn describe(frame: &Frame, style: Style, world: &World) -> Vec<Box<[u8]>> {
         match (style, module) {
             (Style::Raw, Some(module)) => {
                 let offset = frame.pc.wrapping_sub(module.bias);
-                let _ = write!(line, "{}+{offset:#x}", Escaped(base_name(module)));
+                let _ = write!(line, "{}+{offset:#x}", Escaped(module.name()));
             }
             (Style::Raw, None) => line.extend_from_slice(b"(no module)"),
             (Style::Named, _) => {
@@ -173,7 +173,7 @@ fn describe(frame: &Frame, style: Style, world: &World) -> Vec<Box<[u8]>> {
                     named(function, &mut line);
                 }
                 let _ = match module {
-                    Some(module) => write!(line, " ({})", Escaped(base_name(module))),
+                    Some(module) => write!(line, " ({})", Escaped(module.name())),
                     None if function.function.is_some() => write!(line, " (perf map)"),
                     None => write!(line, " (no module)"),
                 };
@@ -202,8 +202,4 @@ fn named(function: &SourceFrame, line: &mut Vec<u8>) {
     if let Some(file) = &function.file {
         let _ = write!(line, " at {}:{}", Escaped(file.as_bytes()), function.line);
     }
-}
-
-fn base_name(module: &Module) -> &[u8] {
-    module.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }

@@ -198,6 +198,8 @@ pub enum Method {
     Ptrace,
     /// Interrupted by a signal.
     Signal,
+    /// It was interrupted by the signal whose handler runs this (`oneshot_on`), and stands still since.
+    Interrupted,
     /// The calling thread itself.
     Own,
 }
@@ -209,6 +211,7 @@ impl Method {
             Self::Proc => "proc",
             Self::Ptrace => "ptrace",
             Self::Signal => "signal",
+            Self::Interrupted => "interrupted",
             Self::Own => "own",
         }
     }
@@ -240,6 +243,13 @@ pub struct ThreadStack {
     pub frames: Vec<Frame>,
     /// Where unwinding ended.
     pub ending: Ending,
+}
+
+impl ThreadStack {
+    /// The observer's thread does not look at itself.
+    pub fn is_placeholder(&self) -> bool {
+        self.method == Some(Method::Own) && self.frames.is_empty()
+    }
 }
 
 /// What became of one thread in a dump: every thread of `/proc/self/task` is accounted for.

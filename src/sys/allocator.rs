@@ -1,19 +1,21 @@
 //! The crate's allocator: dlmalloc on anonymous mappings of our own.
 //!
-//! Context: every thread of ours, the constructor, and fork handlers; never a signal handler and
-//! never while a thread is stopped. The application's `malloc` may be locked for ever or corrupt,
-//! so nothing of ours may depend on it.
+//! Context: every thread of ours, the constructor, fork handlers, and a thread of the application that
+//! has found the heap free ([`Mapped::is_usable_within`]) before it serves an oneshot or dumps; never
+//! while a thread is stopped. The application's `malloc` may be locked for ever or corrupt, so nothing of
+//! ours may depend on it.
 //!
 //! Rust aborts the process when an allocation fails, which would kill the host. So a reserve of
 //! address space, untouched until needed, answers when the kernel refuses a mapping; the observer
 //! looks at [`take_exhausted`] between two steps of a job, gives the job up with an error, and
 //! everything it held comes back. What reads files looks at [`is_exhausted`] and reads no more. Should
-//! the reserve run out all the same, the thread that asked never returns ([`set_last_resort`]): a manhole
+//! the reserve run out all the same, the thread that asked never comes back to what it did ([`set_last_resort`]): a manhole
 //! that is gone is better than a host that is.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::futex::Lock;
 use super::raw;
@@ -24,9 +26,9 @@ const RESERVE: usize = 4 << 20;
 /// Where the reserve begins, 0 before the first allocation; and what is left of it.
 static RESERVE_START: AtomicUsize = AtomicUsize::new(0);
 static RESERVE_LEFT: AtomicUsize = AtomicUsize::new(0);
-/// See [`set_last_resort`]: the function, and the thread.
-static LAST_RESORT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-static LAST_RESORT_OF: AtomicI32 = AtomicI32::new(0);
+/// See [`set_last_resort`]: each role's thread (0: none) and function.
+static LAST_RESORTS: [(AtomicI32, AtomicPtr<()>); 3] =
+    [const { (AtomicI32::new(0), AtomicPtr::new(std::ptr::null_mut())) }; 3];
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 /// Bytes mapped from the kernel now, and the most there ever were.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -42,10 +44,30 @@ pub fn is_exhausted() -> bool {
     EXHAUSTED.load(Ordering::Relaxed)
 }
 
+/// As what a thread works for us; one thread a role.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    /// The observer.
+    Observer,
+    /// A thread of the application that serves an oneshot.
+    Oneshot,
+    /// A thread of the application that dumps stacks to a descriptor.
+    Dump,
+}
+
 /// What the calling thread does when there is no memory at all. It must not allocate.
-pub fn set_last_resort(action: fn() -> !) {
-    LAST_RESORT_OF.store(super::process::tid(), Ordering::Relaxed);
-    LAST_RESORT.store(action as *mut (), Ordering::Release);
+pub fn set_last_resort(role: Role, action: fn() -> !) {
+    if let Some((thread, function)) = LAST_RESORTS.get(role as usize) {
+        function.store(action as *mut (), Ordering::Relaxed);
+        thread.store(super::process::tid(), Ordering::Release);
+    }
+}
+
+/// The thread in this role works for us no more.
+pub fn clear_last_resort(role: Role) {
+    if let Some((thread, _)) = LAST_RESORTS.get(role as usize) {
+        thread.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Bytes that the allocator holds now and held at most, as `(now, peak)`.
@@ -148,6 +170,15 @@ impl Mapped {
         Self { lock: Lock::new(), heap: UnsafeCell::new(dlmalloc::Dlmalloc::new_with_allocator(Mappings)) }
     }
 
+    /// Whether the lock can be had within `patience`: the calling thread may have been interrupted while it held it.
+    pub fn is_usable_within(&self, patience: Duration) -> bool {
+        let usable = self.lock.acquire_within(patience);
+        if usable {
+            self.lock.release();
+        }
+        usable
+    }
+
     /// Takes the heap's lock before `fork`, so that the child inherits a whole heap.
     pub fn hold(&self) {
         self.lock.acquire();
@@ -173,13 +204,13 @@ impl Mapped {
         if !block.is_null() || size > RESERVE {
             return block;
         }
-        let action = LAST_RESORT.load(Ordering::Acquire);
-        if !action.is_null() && LAST_RESORT_OF.load(Ordering::Relaxed) == super::process::tid() {
-            // SAFETY: only `set_last_resort` stores anything but null there, and what it stores is such a function.
-            let action = unsafe { std::mem::transmute::<*mut (), fn() -> !>(action) };
-            action()
-        }
-        block
+        let own = super::process::tid();
+        let Some((_, action)) = LAST_RESORTS.iter().find(|(thread, _)| thread.load(Ordering::Acquire) == own) else {
+            return block;
+        };
+        // SAFETY: `set_last_resort` stored such a function before it stored the thread.
+        let action = unsafe { std::mem::transmute::<*mut (), fn() -> !>(action.load(Ordering::Relaxed)) };
+        action()
     }
 }
 

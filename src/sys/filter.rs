@@ -9,9 +9,9 @@
 //! A filter that the application adds later, for all its threads, is usually a list of the few calls that it needs
 //! from there on; `clone` may not be among them, so nothing is tried, and none of these calls made any more.
 
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
-use super::{clock, memory, process, ptrace, raw, sibling};
+use super::{clock, dumpable, memory, process, ptrace, raw, sibling};
 
 /// A call that filters like to punish, and that we can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +33,16 @@ const PATIENCE: u64 = 50_000_000;
 static ALLOWED: AtomicU32 = AtomicU32::new(ALL);
 /// How many filters there were at the last look; -1 before the first.
 static FILTERS: AtomicI32 = AtomicI32::new(-1);
+static GROWN: AtomicBool = AtomicBool::new(false);
 
 /// Whether the observer may make `call`.
 pub fn allows(call: Call) -> bool {
     ALLOWED.load(Ordering::Relaxed) & call as u32 != 0
+}
+
+/// Whether the application has added a filter since the start: nobody knows what that one punishes.
+pub fn has_grown() -> bool {
+    GROWN.load(Ordering::Relaxed)
 }
 
 /// Looks whether filters were added since the last look, and tries what they do.
@@ -51,6 +57,7 @@ pub fn look() {
     if filters == before || filters == 0 {
         return;
     }
+    GROWN.store(before != -1, Ordering::Relaxed);
     let calls = [Call::CopyDescriptor, Call::ReadMemory, Call::Trace];
     let allowed =
         if before == -1 { calls.into_iter().filter(|call| survives(*call)).map(|call| call as u32).sum() } else { 0 };
@@ -72,13 +79,14 @@ struct Trial {
 fn survives(call: Call) -> bool {
     let Ok(stack) = sibling::Mapping::with_guard(STACK) else { return false };
     let trial = Box::new(Trial { call, alive: AtomicU32::new(1), survived: AtomicU32::new(0) });
-    let dumpable = process::dumpable();
-    process::set_dumpable(0);
+    dumpable::change(0);
     let argument = std::ptr::from_ref(&*trial).cast_mut().cast();
     // SAFETY: `attempt` keeps to raw calls and to `trial`, which with the stack is kept until it is gone.
-    let pid = unsafe { sibling::spawn_in_our_memory(attempt, stack.end(), argument, &trial.alive) };
+    let pid = unsafe {
+        sibling::spawn_in_our_memory(attempt, stack.end(), argument, &trial.alive, sibling::Descriptors::Shared)
+    };
     let gone = pid.is_ok_and(|pid| is_reaped(pid, &trial.alive));
-    process::set_dumpable(dumpable);
+    dumpable::put_back();
     let survived = gone && trial.survived.load(Ordering::Acquire) == 1;
     if !gone && pid.is_ok() {
         std::mem::forget(stack);

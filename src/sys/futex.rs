@@ -76,6 +76,23 @@ impl Lock {
         }
     }
 
+    /// Takes the lock if it can be had within `patience`. For a thread that may have been interrupted while it held it.
+    pub fn acquire_within(&self, patience: Duration) -> bool {
+        if self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return true;
+        }
+        let limit = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let deadline = super::clock::monotonic().saturating_add(limit);
+        while self.state.swap(2, Ordering::Acquire) != 0 {
+            let left = deadline.saturating_sub(super::clock::monotonic());
+            if left == 0 {
+                return false;
+            }
+            wait(&self.state, 2, Some(Duration::from_nanos(left)));
+        }
+        true
+    }
+
     /// Gives the lock back. Also resets it in a forked child, where only the forking thread lives on.
     pub fn release(&self) {
         if self.state.swap(0, Ordering::Release) == 2 {

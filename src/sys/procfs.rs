@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
-use super::{Errno, Result, raw};
+use super::{Errno, Result, lent, raw};
 
 /// An open descriptor that closes itself.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl File {
         loop {
             // SAFETY: `path` is NUL-terminated and outlives the call.
             match unsafe { raw::syscall6(libc::SYS_openat, arguments) } {
-                Ok(number) => return Ok(Self(number as RawFd)),
+                Ok(number) => return Ok(Self::from_raw(number as RawFd)),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EMFILE) if super::descriptors::give_up_placeholders() => {}
                 Err(error) => return Err(error),
@@ -35,6 +35,7 @@ impl File {
 
     /// Takes over a descriptor that nobody else closes.
     pub fn from_raw(number: RawFd) -> Self {
+        lent::note(number, true);
         Self(number)
     }
 
@@ -90,6 +91,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        lent::note(self.0, false);
         // SAFETY: the descriptor is ours, and is not used again.
         let _ = unsafe { raw::syscall6(libc::SYS_close, [self.0 as usize, 0, 0, 0, 0, 0]) };
     }

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::procfs::File;
 use super::{Errno, Result, clock, raw, signal};
 
 /// A mapping of our own with an unmapped page below it, for a stack.
@@ -32,6 +33,11 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// The addresses that may be used.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.start + Self::GUARD..self.end()
+    }
+
     /// The address behind its last byte.
     pub fn end(&self) -> usize {
         self.start + self.length
@@ -45,8 +51,17 @@ impl Drop for Mapping {
     }
 }
 
+/// The descriptors of a sibling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptors {
+    /// Our table.
+    Shared,
+    /// A copy of it, and of our working folder and umask.
+    Copied,
+}
+
 /// Starts `entry(argument)` on the stack that ends at `stack_end`, as a process of its own in our
-/// memory and our descriptor table. It has no exit signal, so the application's `wait` does not see
+/// memory. It has no exit signal, so the application's `wait` does not see
 /// it; every signal is blocked in it; when it ends, the kernel clears `alive` and wakes its waiters.
 ///
 /// # Safety
@@ -57,8 +72,13 @@ pub unsafe fn spawn_in_our_memory(
     stack_end: usize,
     argument: *mut libc::c_void,
     alive: &AtomicU32,
+    descriptors: Descriptors,
 ) -> Result<i32> {
-    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_CHILD_CLEARTID;
+    let shared = match descriptors {
+        Descriptors::Shared => libc::CLONE_FILES | libc::CLONE_FS,
+        Descriptors::Copied => 0,
+    };
+    let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | shared;
     let before = signal::block_all();
     let none = std::ptr::null_mut::<libc::c_void>();
     let stack = stack_end as *mut libc::c_void;
@@ -90,6 +110,32 @@ pub fn die_with_parent() {
     let arguments = [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0];
     // SAFETY: this prctl touches no memory.
     let _ = unsafe { raw::syscall6(libc::SYS_prctl, arguments) };
+}
+
+/// Leaves session and process group: a signal to either is not meant for the caller.
+pub fn leave_session() {
+    // SAFETY: setsid touches no memory.
+    let _ = unsafe { raw::syscall6(libc::SYS_setsid, [0; 6]) };
+}
+
+/// Goes to the root folder, so as to hold no mount busy.
+pub fn leave_folder() {
+    // SAFETY: the path is a constant.
+    let _ = unsafe { raw::syscall6(libc::SYS_chdir, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]) };
+}
+
+/// A descriptor that `poll` finds readable when process `pid` ends (Linux 5.3).
+pub fn watch(pid: i32) -> Result<File> {
+    // SAFETY: pidfd_open touches no memory.
+    let number = unsafe { raw::syscall6(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0, 0, 0])? };
+    Ok(File::from_raw(number as i32))
+}
+
+/// Whether no other process uses the memory of the caller any more: its maker has died or called `exec`. The
+/// kernel lets `unshare(CLONE_VM)` pass only then, and it changes nothing (`check_unshare_flags`, kernel/fork.c).
+pub fn is_alone_in_memory() -> bool {
+    // SAFETY: unshare touches no memory.
+    unsafe { raw::syscall6(libc::SYS_unshare, [libc::CLONE_VM as usize, 0, 0, 0, 0, 0]) }.is_ok()
 }
 
 /// The parent of the calling process.

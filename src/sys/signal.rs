@@ -30,6 +30,32 @@ impl Disposition {
     pub fn is_handler(&self) -> bool {
         self.handler > 1
     }
+
+    /// Calls the handler, if there is one, as the kernel would have.
+    ///
+    /// # Safety
+    /// The kernel has told us of this disposition, and has called our handler with these arguments (SA_SIGINFO).
+    pub unsafe fn call(&self, number: i32, information: *mut Information, context: *mut libc::c_void) {
+        if !self.is_handler() {
+            return;
+        }
+        let function = std::ptr::with_exposed_provenance::<()>(self.handler);
+        if self.flags & libc::SA_SIGINFO as u64 == 0 {
+            // SAFETY: the application installed it as a handler of this form.
+            let function = unsafe { std::mem::transmute::<*const (), extern "C" fn(libc::c_int)>(function) };
+            function(number);
+        } else {
+            type Full = extern "C" fn(libc::c_int, *mut Information, *mut libc::c_void);
+            // SAFETY: as above, with SA_SIGINFO.
+            let function = unsafe { std::mem::transmute::<*const (), Full>(function) };
+            function(number, information, context);
+        }
+    }
+}
+
+/// The bit of `signal` in a mask.
+pub const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 /// Exchanges the disposition of `signal`, in one step; returns the one before.
@@ -58,18 +84,88 @@ pub fn block_all() -> u64 {
     mask(u64::MAX)
 }
 
-/// Sets the calling thread's mask.
-pub fn set_blocked(blocked: u64) {
-    mask(blocked);
+/// Does `work` with every signal blocked: no handler of the application keeps this thread from its end.
+pub fn with_all_blocked<R>(work: impl FnOnce() -> R) -> R {
+    let before = block_all();
+    let result = work();
+    set_blocked(before);
+    result
+}
+
+/// Sets the calling thread's mask; returns the one before.
+pub fn set_blocked(blocked: u64) -> u64 {
+    mask(blocked)
+}
+
+/// The calling thread's mask.
+pub fn blocked() -> u64 {
+    change_mask(std::ptr::null())
 }
 
 fn mask(new: u64) -> u64 {
+    change_mask(&raw const new)
+}
+
+fn change_mask(new: *const u64) -> u64 {
     let mut old = 0u64;
     let how = libc::SIG_SETMASK as usize;
-    let arguments = [how, &raw const new as usize, &raw mut old as usize, size_of::<u64>(), 0, 0];
-    // SAFETY: both masks are eight bytes.
+    let arguments = [how, new as usize, &raw mut old as usize, size_of::<u64>(), 0, 0];
+    // SAFETY: both masks are eight bytes, and `new` may be null.
     let _ = unsafe { raw::syscall6(libc::SYS_rt_sigprocmask, arguments) };
     old
+}
+
+/// The mask of the thread that a handler has interrupted.
+///
+/// # Safety
+/// `context` is the third argument of a handler that was installed with SA_SIGINFO.
+pub unsafe fn interrupted_mask(context: *const libc::c_void) -> u64 {
+    let offset = std::mem::offset_of!(libc::ucontext_t, uc_sigmask);
+    // SAFETY: the kernel wrote its mask of 64 signals there (asm-generic/ucontext.h, asm/ucontext.h).
+    unsafe { context.cast::<u8>().wrapping_add(offset).cast::<u64>().read() }
+}
+
+/// The signals that have a handler, as a mask. 64 system calls.
+pub fn handled() -> u64 {
+    let has_handler = |signal: &i32| disposition(*signal).is_ok_and(|disposition| disposition.is_handler());
+    (1..=64).filter(has_handler).fold(0, |mask, signal| mask | bit(signal))
+}
+
+/// The signals that are pending for the calling thread or its process, of those that it blocks.
+pub fn pending() -> u64 {
+    let mut pending = 0u64;
+    // SAFETY: the kernel writes eight bytes.
+    let _ =
+        unsafe { raw::syscall6(libc::SYS_rt_sigpending, [&raw mut pending as usize, size_of::<u64>(), 0, 0, 0, 0]) };
+    pending
+}
+
+/// Takes one pending `signal`, which the calling thread blocks, without running a handler. False when there is none.
+pub fn take_pending(signal: i32) -> bool {
+    let set = bit(signal);
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let arguments = [&raw const set as usize, 0, &raw const now as usize, size_of::<u64>(), 0, 0];
+    // SAFETY: set and time outlive the call.
+    unsafe { raw::syscall6(libc::SYS_rt_sigtimedwait, arguments) }.is_ok()
+}
+
+/// An alternate signal stack, as the kernel keeps it for a thread.
+pub type AlternateStack = libc::stack_t;
+
+/// No alternate stack: handlers run on the stack that is in use.
+pub const NO_ALTERNATE_STACK: AlternateStack =
+    AlternateStack { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+
+/// Exchanges the calling thread's alternate stack; refused while the thread runs on it.
+///
+/// # Safety
+/// The memory of `new` is a stack that stays as long as it is set.
+pub unsafe fn exchange_alternate_stack(new: &AlternateStack) -> Result<AlternateStack> {
+    let mut old = NO_ALTERNATE_STACK;
+    let arguments = [std::ptr::from_ref(new) as usize, &raw mut old as usize, 0, 0, 0, 0];
+    // SAFETY: the kernel reads one and writes the other.
+    unsafe { raw::syscall6(libc::SYS_sigaltstack, arguments)? };
+    Ok(old)
 }
 
 /// The head of the kernel's `siginfo_t` for a queued signal; 128 bytes in all.
@@ -86,6 +182,21 @@ pub struct Information {
 }
 
 impl Information {
+    /// The kernel raised it because of what the interrupted instruction did (man 2 sigaction, `si_code`).
+    pub fn is_fault(&self) -> bool {
+        self.code > 0 && [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&self.signal)
+    }
+
+    /// The address that a fault is about.
+    pub fn fault_address(&self) -> u64 {
+        u64::from(self.uid) << 32 | u64::from(self.pid as u32)
+    }
+
+    /// The process that sent it, if one did.
+    pub fn sender(&self) -> Option<i32> {
+        [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL].contains(&self.code).then_some(self.pid)
+    }
+
     /// The value that was sent along, if the signal was queued with one by process `pid`.
     pub fn queued_by(&self, pid: i32) -> Option<u64> {
         (self.code == libc::SI_QUEUE && self.pid == pid).then_some(self.value)

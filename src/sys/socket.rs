@@ -39,7 +39,8 @@ impl Socket {
     }
 
     /// Binds to a path with mode 0600 from the first moment on: on Linux the mode of the socket's own
-    /// inode, less the umask, becomes that of the name (`unix_bind`, net/unix/af_unix.c).
+    /// inode, less the umask, becomes that of the name (`unix_bind`, net/unix/af_unix.c). An abstract
+    /// address has no mode.
     pub fn bind_private(&self, address: &UnixAddr) -> Result<()> {
         nix::sys::stat::fchmod(self.as_fd(), nix::sys::stat::Mode::from_bits_truncate(0o600))?;
         socket::bind(self.raw(), address)
@@ -48,6 +49,12 @@ impl Socket {
     /// Begins to listen.
     pub fn listen(&self) -> Result<()> {
         socket::listen(self, Backlog::new(64)?)
+    }
+
+    /// Of a listening one: who connects from now on is refused, who waits in the queue can still be accepted.
+    pub fn close_queue(&self) {
+        // SAFETY: shutdown touches no memory.
+        let _ = unsafe { raw::syscall6(libc::SYS_shutdown, [self.raw() as usize, libc::SHUT_RD as usize, 0, 0, 0, 0]) };
     }
 
     /// Connects; [`Errno::EAGAIN`] when the listener's queue is full.

@@ -2,6 +2,9 @@
 //!
 //! Context: any; no allocation.
 
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
 use super::{Result, procfs::File, raw};
 
 /// The fields of `struct stat` that identify a file.
@@ -24,15 +27,44 @@ impl Status {
     pub fn is_regular(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
+
+    /// A socket of any kind.
+    pub fn is_socket(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+
+    /// Which file it is: device and inode.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
 }
 
 /// `fstat`.
 pub fn of(file: &File) -> Result<Status> {
+    of_number(file.raw())
+}
+
+/// `fstat` of a descriptor in the calling thread's table.
+pub fn of_number(number: RawFd) -> Result<Status> {
+    fill(|stat| {
+        // SAFETY: on 64-bit Linux the kernel's structure is the C library's, and `stat` has room for it.
+        unsafe { raw::syscall6(libc::SYS_fstat, [number as usize, stat, 0, 0, 0, 0]) }
+    })
+}
+
+/// `stat`: of what the path leads to in the end.
+pub fn at(path: &CStr) -> Result<Status> {
+    let path = path.as_ptr() as usize;
+    fill(|stat| {
+        // SAFETY: the path is NUL-terminated; `stat` as above.
+        unsafe { raw::syscall6(libc::SYS_newfstatat, [libc::AT_FDCWD as usize, path, stat, 0, 0, 0]) }
+    })
+}
+
+fn fill(call: impl FnOnce(usize) -> Result<usize>) -> Result<Status> {
     // SAFETY: `struct stat` is plain numbers; all zeros is a value of it.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    let arguments = [file.raw() as usize, &raw mut stat as usize, 0, 0, 0, 0];
-    // SAFETY: on 64-bit Linux the kernel's structure is the C library's, and `stat` has room for it.
-    unsafe { raw::syscall6(libc::SYS_fstat, arguments)? };
+    call(&raw mut stat as usize)?;
     Ok(Status {
         device: stat.st_dev,
         inode: stat.st_ino,

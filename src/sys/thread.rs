@@ -4,7 +4,42 @@
 //! `malloc` for the thread's TLS vector, but for a forked child, where glibc reuses the stack and the
 //! vector of the parent's thread); the threads themselves use the rest.
 
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
 use super::{Errno, Result, raw};
+
+/// glibc's count of threads (`__nptl_nthreads`, which it exports for its debugger library): the thread whose end takes
+/// it to 0 calls `exit(0)`. Ours must not count, or a program whose threads have all ended would never end. Null
+/// where it is not to be found: then it does not end.
+static COUNT: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Finds what [`spawn`] needs to hide our threads from the end of the process. Constructor only: asks the loader.
+pub fn find_count() {
+    // SAFETY: the name is NUL-terminated.
+    let count = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__nptl_nthreads".as_ptr()) };
+    COUNT.store(count.cast(), Ordering::Relaxed);
+}
+
+fn count() -> Option<&'static AtomicU32> {
+    // SAFETY: null, or glibc's unsigned int, which it changes by atomic operations only.
+    unsafe { COUNT.load(Ordering::Relaxed).as_ref() }
+}
+
+/// A thread of ours was created: it does not count.
+fn uncount() {
+    if count().is_some_and(|count| count.fetch_sub(1, Ordering::AcqRel) == 1) {
+        // The application's last thread has ended since `pthread_create`, and left this to us.
+        // SAFETY: what that thread would have called; nothing is held that the end of the process needs.
+        unsafe { libc::exit(0) }
+    }
+}
+
+/// The last act of a thread of ours: glibc counts it down.
+pub fn count_again() {
+    if let Some(count) = count() {
+        count.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 /// Names the calling thread, as `/proc/self/task/TID/comm` shows it.
 pub fn set_name(name: &std::ffi::CStr) {
@@ -34,7 +69,7 @@ pub fn spawn<T: Sync>(body: Body<T>, argument: &'static T, stack: usize, mask: u
     let started = create(plain, std::ptr::from_ref(argument).cast_mut().cast(), stack);
     // SAFETY: `before` was filled in above.
     check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) })?;
-    started
+    started.inspect(|()| uncount())
 }
 
 fn empty_set() -> libc::sigset_t {

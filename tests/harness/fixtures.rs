@@ -47,10 +47,13 @@ fn profile_directory() -> PathBuf {
     own.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").to_owned()
 }
 
-/// The fixture built by gcc, g++ or rustc at the flags of its own first line, `// flags: …`.
+/// The fixture built by gcc, g++ or rustc at the flags of its own first line, `// flags: …`, where `{library}` is the
+/// directory of the library under test.
 pub fn fixture(name: &str) -> PathBuf {
     let text = fs::read_to_string(source(name)).expect("fixture source");
     let flags = text.lines().next().and_then(|line| line.strip_prefix("// flags: ")).unwrap_or("-O2 -g");
+    let directory = library().parent().expect("a directory").display().to_string();
+    let flags = flags.replace("{library}", &directory);
     let flags: Vec<&str> = flags.split_whitespace().collect();
     let compiler = if source(name).extension().is_some_and(|it| it == "rs") { Compiler::Rustc } else { Compiler::Gnu };
     build(name, compiler, &flags)
@@ -69,7 +72,7 @@ pub fn build(name: &str, compiler: Compiler, flags: &[&str]) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     (compiler, flags).hash(&mut hasher);
     let output = output_directory().join(format!("{name}-{:08x}", hasher.finish() as u32));
-    let headers = ["sentinel.h", "janitor.h"].map(|name| root().join("c-tests").join(name));
+    let headers = ["c-tests/sentinel.h", "c-tests/janitor.h", "include/manhole.h"].map(|name| root().join(name));
     let modified = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
     if modified(&output) > headers.iter().map(|it| modified(it)).fold(modified(&source), Option::max) {
         return output;

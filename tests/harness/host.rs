@@ -193,6 +193,17 @@ impl Host {
         &self.seen
     }
 
+    /// Reads what it has written on its standard output, for a moment.
+    pub fn look(&mut self) {
+        self.seen.extend(self.lines.recv_timeout(Duration::from_millis(5)));
+        self.read_lines();
+    }
+
+    /// Takes the lines of standard output that have come, waiting for none.
+    pub fn read_lines(&mut self) {
+        self.seen.extend(self.lines.try_iter());
+    }
+
     /// Waits until it writes `line`.
     pub fn wait_for_line(&mut self, line: &str) {
         let end = Instant::now() + DEADLINE;
@@ -215,6 +226,16 @@ impl Host {
             }
             assert!(Instant::now() < end, "no {text:?} on standard error in {DEADLINE:?}; {}", self.story());
             thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until its first thread sits in system call `number`.
+    pub fn wait_until_in_call(&mut self, number: libc::c_long) {
+        let end = Instant::now() + DEADLINE;
+        let path = format!("/proc/{}/syscall", self.pid());
+        while !std::fs::read_to_string(&path).is_ok_and(|call| call.starts_with(&format!("{number} "))) {
+            assert!(Instant::now() < end, "it is not in call {number} in {DEADLINE:?}; {}", self.story());
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -295,11 +316,14 @@ impl Host {
         unsafe { libc::kill(self.pid(), number) };
     }
 
-    /// The children of this process (as forking servers have), in order of their start.
+    /// The children of this process (as forking servers have), of whichever thread, in order of their numbers.
     pub fn children(&self) -> Vec<i32> {
-        let pid = self.pid();
-        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        let of = |tid| std::fs::read_to_string(format!("/proc/{}/task/{tid}/children", self.pid())).unwrap_or_default();
+        let all: Vec<String> = self.threads().into_iter().map(|(tid, _)| of(tid)).collect();
+        let mut children: Vec<i32> =
+            all.iter().flat_map(|text| text.split_whitespace()).filter_map(|word| word.parse().ok()).collect();
+        children.sort_unstable();
+        children
     }
 
     /// Thread ids and names, from `/proc`.
@@ -309,7 +333,7 @@ impl Host {
 
     /// Everything known about it, for a failure's message.
     pub fn story(&mut self) -> String {
-        self.seen.extend(self.lines.try_iter());
+        self.read_lines();
         let status = self.child.try_wait();
         let preloaded = if self.preloaded { "preloaded" } else { "bare" };
         format!(

@@ -9,16 +9,21 @@
 //! | `fixtures` | compiles `c-tests/*` with gcc, clang or rustc at given flags; finds `libmanhole.so` |
 //! | `host` | starts a program, preloaded or bare; reads what it says; kills it at drop |
 //! | `session` | one client of the socket |
+//! | `client` | `manhole-cli`, run to its end |
 //! | `dump` | the text form of stacks, parsed |
+//! | `family` | processes that a host made or became |
 //! | `gdb`, `eu_stack` | the same process seen by others |
 //! | `names` | when two spellings name one function |
 //! | `compare` | ours against an oracle's, frame by frame |
 
 #![allow(dead_code, reason = "every test file compiles this module for itself and uses its part of it")]
 
+#[cfg(feature = "cli")]
+pub mod client;
 pub mod compare;
 pub mod dump;
 pub mod eu_stack;
+pub mod family;
 pub mod fixtures;
 pub mod gdb;
 pub mod host;

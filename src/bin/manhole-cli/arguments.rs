@@ -14,8 +14,11 @@ use crate::signal;
 
 /// Open the manhole of a process: see the stack of every thread, and get a prompt.
 ///
-/// Exit status: 0 success; 1 the command failed; 2 wrong usage; 3 no manhole, not let in, or no
-/// answer; 141 the output was closed.
+/// `manhole-cli list` shows every manhole of this machine that you may see, and removes the stale sockets in /tmp
+/// that are yours (as root: anybody's).
+///
+/// Exit status: 0 success; 1 the command failed, or a stale socket could not be removed; 2 wrong usage; 3 no manhole,
+/// not let in, or no answer; 141 the output was closed.
 #[derive(Debug, Parser)]
 #[command(name = "manhole-cli", version)]
 #[command(group(ArgGroup::new("before").args(["usr1", "usr2", "number"])))]
@@ -40,9 +43,13 @@ pub struct Arguments {
     #[arg(short = 's', long = "signal", value_name = "SIGNAL", value_parser = signal::parse)]
     number: Option<i32>,
 
-    /// A process id, or the path of a manhole's socket.
-    #[arg(value_name = "PID|PATH", value_parser = Target::parse)]
-    pub target: Target,
+    /// With `list`: one JSON array instead of lines.
+    #[arg(long)]
+    pub json: bool,
+
+    /// A process id, the path of a manhole's socket, @NAME for an abstract one, or the word `list`.
+    #[arg(value_name = "PID|PATH|@NAME|list", value_parser = Goal::parse)]
+    pub goal: Goal,
 }
 
 impl Arguments {
@@ -69,21 +76,40 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .map_err(|_| "a number of seconds, 0 or more, is expected".to_owned())
 }
 
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// All manholes in sight.
+    List,
+    /// A session with one, or a command to it.
+    Open(Target),
+}
+
+impl Goal {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "list" { Ok(Self::List) } else { Target::parse(text).map(Self::Open) }
+    }
+}
+
 /// What to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The process with this id, in our pid namespace.
     Process(u32),
-    /// The socket at this path.
+    /// The socket at this path; an abstract one is written `@NAME`.
     Socket(PathBuf),
 }
 
 impl Target {
     fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("a process id or a path is expected".to_owned());
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // A bare word is rather a slip of the pen than a file of the working folder.
+        let is_path =
+            text.contains('/') || protocol::abstract_name(text).or(protocol::pid_in_path(text).map(|_| text)).is_some();
+        if !is_number && !is_path {
+            return Err("expected 1234, /tmp/manhole-1234, @manhole-1234, ./NAME or list".to_owned());
         }
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !is_number {
             return Ok(Self::Socket(PathBuf::from(text)));
         }
         match text.parse() {
@@ -130,22 +156,40 @@ mod tests {
         ] {
             let arguments = parsed(line).expect(line);
             assert_eq!(arguments.signal(), signal, "{line}");
-            assert_eq!(arguments.target, Target::Process(42), "{line}");
+            assert_eq!(arguments.goal, Goal::Open(Target::Process(42)), "{line}");
         }
     }
 
     #[test]
     fn refuses_what_makes_no_sense() {
-        for line in ["cli", "cli 0", "cli 99999999999", "cli -t -1 42", "cli -t x 42", "cli -1 -2 42", "cli -s FOO 42"]
-        {
+        for line in [
+            "cli",
+            "cli 0",
+            "cli 99999999999",
+            "cli lsit",
+            "cli @",
+            "cli -t -1 42",
+            "cli -t x 42",
+            "cli -1 -2 42",
+            "cli -s FOO 42",
+        ] {
             assert_eq!(parsed(line).expect_err(line).exit_code(), 2, "{line}");
         }
     }
 
     #[test]
     fn a_path_may_name_its_pid() {
-        assert_eq!(parsed("cli /tmp/manhole-42").expect("path").target.pid(), Some(42));
-        assert_eq!(parsed("cli ./42").expect("path").target, Target::Socket("./42".into()));
-        assert_eq!(parsed("cli ./42").expect("path").target.pid(), None);
+        for (text, pid) in [
+            ("/tmp/manhole-42", Some(42)),
+            ("manhole-42", Some(42)),
+            ("@manhole-42", Some(42)),
+            ("@console", None),
+            ("./42", None),
+            ("./list", None),
+        ] {
+            let target = Target::parse(text).expect(text);
+            assert_eq!((&target, target.pid()), (&Target::Socket(text.into()), pid));
+        }
+        assert_eq!(Goal::parse("list"), Ok(Goal::List));
     }
 }

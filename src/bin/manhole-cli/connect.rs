@@ -3,17 +3,18 @@
 //! Context: the client. Nothing is written here: a stream leaves this file only with its server's
 //! credentials checked.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use manhole::protocol;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
 use nix::sys::time::TimeVal;
 
@@ -21,7 +22,7 @@ use crate::arguments::Target;
 use crate::hand::Hand;
 use crate::peer::{self, Expected};
 use crate::process::Status;
-use crate::{Failure, Result, diagnose, listener};
+use crate::{Failure, Result, diagnose, listener, settings};
 
 /// Between two looks at something that may appear.
 pub const PAUSE: Duration = Duration::from_millis(10);
@@ -53,8 +54,8 @@ pub enum Obstacle {
     Other(Errno),
 }
 
-/// Tries until `timeout` has passed, at least once.
-pub fn open(target: &Target, timeout: Duration, framed: bool, hand: Hand) -> Result<Connection> {
+/// Tries until `timeout` has passed, at least once. `sent` is the signal that was to open the manhole.
+pub fn open(target: &Target, timeout: Duration, framed: bool, hand: Hand, sent: Option<i32>) -> Result<Connection> {
     let deadline = Instant::now() + timeout;
     if let Target::Process(pid) = target {
         // Of a stopped process the queue may be full. When no hand can be lent, connecting may succeed all the same.
@@ -70,7 +71,7 @@ pub fn open(target: &Target, timeout: Duration, framed: bool, hand: Hand) -> Res
             Target::Socket(_) => obstacle == Obstacle::TooLong,
         };
         if is_final || Instant::now() >= deadline {
-            return Err(Failure::Unreachable(diagnose::explain(target, &path, &obstacle)));
+            return Err(Failure::Unreachable(diagnose::explain(target, &path, &obstacle, sent)));
         }
         std::thread::sleep(PAUSE);
     }
@@ -94,23 +95,44 @@ fn try_all(target: &Target, deadline: Instant, framed: bool) -> std::result::Res
 }
 
 /// Where the manhole of a process may be: the usual path, the same path in the process's own mount and pid
-/// namespaces, and wherever its observer really listens.
+/// namespaces, wherever its observer really listens, and, for an observer that may not be examined and for
+/// `oneshot_on`, which has none, where its options and custom put it.
 fn places(pid: u32) -> Vec<PathBuf> {
     let mut places = vec![PathBuf::from(protocol::default_path(pid))];
     if let Some(own) = Status::read(pid).and_then(|status| status.own_pid()) {
         places.push(PathBuf::from(format!("/proc/{pid}/root{}", protocol::default_path(own))));
     }
     places.extend(listener::paths(pid));
+    match settings::socket(pid) {
+        Ok(path) => places.extend(path.map(|path| listener::from_here(pid, &path))),
+        Err(_) => places.push(PathBuf::from(format!("@manhole-{pid}"))),
+    }
     places
 }
 
-fn try_one(
+/// The address of a path, or of an abstract name (`@NAME`); and what must stay open until it is used: a path that is
+/// too long for an address is gone through a descriptor.
+fn address(path: &Path) -> std::result::Result<(UnixAddr, Option<File>), Obstacle> {
+    if let Some(name) = path.to_str().and_then(protocol::abstract_name) {
+        return UnixAddr::new_abstract(name.as_bytes()).map(|address| (address, None)).map_err(|_| Obstacle::TooLong);
+    }
+    if let Ok(address) = UnixAddr::new(path.as_os_str().as_bytes()) {
+        return Ok((address, None));
+    }
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path);
+    let file = file.map_err(|_| Obstacle::TooLong)?;
+    let address = UnixAddr::new(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str()).map_err(Obstacle::Other)?;
+    Ok((address, Some(file)))
+}
+
+/// One try at one place; the stream's server is `expected`.
+pub fn try_one(
     path: &Path,
     expected: Expected,
     deadline: Instant,
     framed: bool,
 ) -> std::result::Result<Connection, Obstacle> {
-    let address = UnixAddr::new(path.as_os_str().as_bytes()).map_err(|_| Obstacle::TooLong)?;
+    let (address, _open) = address(path)?;
     let stream = fresh(framed).map_err(Obstacle::Other)?;
     // The send timeout bounds a connect that waits for a place in the server's queue (man 7 socket). 0 would be
     // no bound at all.
@@ -119,6 +141,8 @@ fn try_one(
     socket::setsockopt(&stream, sockopt::SendTimeout, &limit).map_err(Obstacle::Other)?;
     socket::connect(stream.as_raw_fd(), &address).map_err(|errno| match errno {
         Errno::ENOENT | Errno::ENOTDIR => Obstacle::Absent,
+        // Nobody has the abstract name.
+        Errno::ECONNREFUSED if address.as_abstract().is_some() => Obstacle::Absent,
         Errno::ECONNREFUSED => {
             Obstacle::Refused { is_socket: fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) }
         }

@@ -1,23 +1,28 @@
-//! `manhole-cli PID|PATH`: opens the manhole of a process, for a person or for a script.
+//! `manhole-cli PID|PATH|@NAME`: opens the manhole of a process, for a person or for a script. `manhole-cli list`
+//! shows those of the machine.
 //!
 //! Context: the client, an ordinary program: std and allocation are fine. It must never send a byte
 //! before it knows who listens ([`peer`]), nor a signal that would kill ([`signal`]), nor trace any thread but the
 //! observer of a stopped process ([`hand`]).
 //!
-//! Exit status: 0 success; 1 the command failed; 2 wrong usage, of this program or of the command;
+//! Exit status: 0 success; 1 the command failed, or `list` could not remove a stale socket that is ours to remove;
+//! 2 wrong usage, of this program or of the command;
 //! 3 no manhole, not let in, or no answer; 141 our output was closed (as a shell reports SIGPIPE).
 #![forbid(unsafe_code)]
 
+mod absence;
 mod arguments;
 mod command;
 mod connect;
 mod diagnose;
 mod hand;
+mod list;
 mod listener;
 mod output;
 mod peer;
 mod process;
 mod relay;
+mod settings;
 mod signal;
 
 use std::io::{self, Write};
@@ -25,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::Arguments;
+use arguments::{Arguments, Goal};
 use hand::Hand;
 
 /// Why this program ends without having done what it was asked for.
@@ -73,14 +78,23 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.command.as_ref().is_some_and(|command| command.contains(['\n', '\r'])) {
         return Err(Failure::Usage("a command is one line".to_owned()));
     }
-    if let Some(number) = arguments.signal() {
-        let Some(pid) = arguments.target.pid() else {
+    let sent = arguments.signal();
+    let target = match &arguments.goal {
+        Goal::List if arguments.command.is_some() || sent.is_some() => {
+            return Err(Failure::Usage("list takes neither a command nor a signal".to_owned()));
+        }
+        Goal::List => return list::run(arguments.timeout, arguments.json),
+        Goal::Open(_) if arguments.json => return Err(Failure::Usage("--json goes with list".to_owned())),
+        Goal::Open(target) => target,
+    };
+    if let Some(number) = sent {
+        let Some(pid) = target.pid() else {
             return Err(Failure::Usage("a signal needs a pid, or a path that ends in manhole-PID".to_owned()));
         };
         signal::send(pid, number, arguments.timeout)?;
     }
     let hand = Hand { speaks: arguments.command.is_none() };
-    let connection = connect::open(&arguments.target, arguments.timeout, arguments.command.is_some(), hand)?;
+    let connection = connect::open(target, arguments.timeout, arguments.command.is_some(), hand, sent)?;
     match &arguments.command {
         Some(line) => command::run(connection, line, arguments.timeout, hand),
         None => relay::run(connection, hand),

@@ -79,7 +79,7 @@ mod tests {
 
     fn status(effective_uid: u32, namespace_pids: &[u32]) -> Status {
         let namespace_pids = namespace_pids.to_vec();
-        Status { state: 'S', tracer: 0, effective_uid, namespace_pids, caught: 0, ignored: 0, blocked: 0 }
+        Status { state: 'S', tracer: 0, effective_uid, namespace_pids, caught: 0, ignored: 0, blocked: 0, pending: 0 }
     }
 
     fn allows(pid: u32, uid: u32, status: &Status, expected: Expected) -> bool {

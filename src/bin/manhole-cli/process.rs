@@ -5,13 +5,17 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use nix::unistd::{SysconfVar, sysconf};
 use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 /// The name that the observer gives its thread.
 const OBSERVER: &str = "Manhole";
+/// The actor's.
+pub const ACTOR: &str = "Manhole actor";
 
 /// Lines of `/proc/PID/status` (man 5 proc), readable by everybody.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct Status {
     pub caught: u64,
     pub ignored: u64,
     pub blocked: u64,
+    /// Sent to the process as a whole, and taken by no thread yet.
+    pub pending: u64,
 }
 
 impl Status {
@@ -48,6 +54,7 @@ impl Status {
             caught: mask("SigCgt"),
             ignored: mask("SigIgn"),
             blocked: mask("SigBlk"),
+            pending: mask("ShdPnd"),
         })
     }
 
@@ -71,8 +78,13 @@ pub fn is_stopped(pid: u32) -> bool {
 
 /// The `/proc` folders of the threads that have the observer's name.
 pub fn observers(pid: u32) -> impl Iterator<Item = PathBuf> {
+    threads_named(pid, OBSERVER)
+}
+
+/// The `/proc` folders of the threads that have this name.
+pub fn threads_named(pid: u32, wanted: &str) -> impl Iterator<Item = PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().map(|entry| entry.path());
-    threads.filter(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == OBSERVER))
+    threads.filter(move |thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == wanted))
 }
 
 /// Whether a file whose name begins with `libmanhole` is mapped. Fails when `maps` may not be read.
@@ -83,6 +95,57 @@ pub fn is_preloaded(pid: u32) -> io::Result<bool> {
         line.contains(&b'/') && name.starts_with(b"libmanhole")
     };
     Ok(maps.split(|&byte| byte == b'\n').any(is_ours))
+}
+
+/// A numeric field of `/proc/PID/stat`, by its number in man 5 proc (4 or more).
+fn statistic(pid: u32, number: usize) -> Option<u64> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; field 3 follows the last one.
+    line.rsplit_once(')')?.1.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+/// The parent, if the process was provably forked from it and has executed nothing since: both have the stack of one
+/// and the same execve, whose place is random (with randomisation off, `setarch -R`, it is likely only).
+pub fn forked_from(pid: u32) -> Option<u32> {
+    const PARENT: usize = 4;
+    const START_OF_STACK: usize = 28;
+    let parent = u32::try_from(statistic(pid, PARENT)?).ok()?;
+    // 0 or 1 stands for what may not be read.
+    let stack = |pid| statistic(pid, START_OF_STACK).filter(|&address| address > 1);
+    (stack(pid)? == stack(parent)?).then_some(parent)
+}
+
+/// How long it has run, to a clock tick.
+pub fn uptime(pid: u32) -> Option<Duration> {
+    const START: usize = 22;
+    let ticks = statistic(pid, START)? as f64;
+    let a_second = sysconf(SysconfVar::CLK_TCK).ok()?? as f64;
+    let now = fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse::<f64>().ok()?;
+    Some(Duration::from_secs_f64((now - ticks / a_second).max(0.0)))
+}
+
+/// All names that the program goes by, as `only` counts them: its file's, its first thread's, and, last, the one that
+/// it was called by. What may not be read is empty.
+pub fn names(pid: u32) -> [String; 3] {
+    let text =
+        |path: &str| String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{path}")).unwrap_or_default()).into_owned();
+    let (first_thread, command) = (text("comm"), text("cmdline"));
+    let called = command.split('\0').next().unwrap_or_default();
+    let called = called.rsplit('/').next().unwrap_or_default();
+    [program_file(pid), first_thread.trim_end_matches('\n').to_owned(), called.to_owned()]
+}
+
+/// The name of the executable's file, without the mark of a deleted one.
+fn program_file(pid: u32) -> String {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
+}
+
+/// Whether it lives in our network namespace, where abstract addresses are known; nothing when that may not be seen.
+pub fn shares_our_network(pid: u32) -> Option<bool> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    Some(namespace(&pid.to_string())? == namespace("self")?)
 }
 
 /// `AT_SECURE` in the auxiliary vector: set-user-ID, set-group-ID or file capabilities.
@@ -115,7 +178,11 @@ pub fn linkage(pid: u32) -> Option<Linkage> {
     let mut start = Vec::new();
     // Program headers follow the ELF header in every file that a linker writes.
     fs::File::open(format!("/proc/{pid}/exe")).ok()?.take(64 * 1024).read_to_end(&mut start).ok()?;
-    linkage_of(&start)
+    match linkage_of(&start) {
+        // `ld.so PROGRAM`: the loader needs no loader.
+        Some(Linkage::Static) if program_file(pid).starts_with("ld") => Some(Linkage::Dynamic),
+        linkage => linkage,
+    }
 }
 
 fn linkage_of(start: &[u8]) -> Option<Linkage> {
@@ -129,25 +196,16 @@ fn linkage_of(start: &[u8]) -> Option<Linkage> {
     Some(if has_loader { Linkage::Dynamic } else { Linkage::Static })
 }
 
-/// The value of `name` in the environment that the process was started with.
-pub fn environment(pid: u32, name: &str) -> Option<String> {
-    let block = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = block
-        .split(|&byte| byte == 0)
-        .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(String::from_utf8_lossy))?;
-    Some(value.into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn reads_a_namespaced_status() {
-        let text = "Name:\tState: Z\nState:\tT (stopped)\nUid:\t1000\t33\t0\t0\nNSpid:\t4242\t7\nTracerPid:\t99\nSigBlk:\t0000000000000200\n";
+        let text = "Name:\tState: Z\nState:\tT (stopped)\nUid:\t1000\t33\t0\t0\nNSpid:\t4242\t7\nTracerPid:\t99\nShdPnd:\t0000000000000400\nSigBlk:\t0000000000000200\n";
         let status = Status::parse(text).expect("status");
         assert_eq!((status.state, status.effective_uid, status.own_pid()), ('T', 33, Some(7)));
-        assert_eq!((status.blocked, status.caught, status.tracer), (0x200, 0, 99));
+        assert_eq!((status.blocked, status.caught, status.pending, status.tracer), (0x200, 0, 0x400, 99));
         assert!(Status::parse("").is_none());
     }
 
@@ -157,6 +215,11 @@ mod tests {
         assert_eq!(Status::read(pid).expect("status").namespace_pids.first(), Some(&pid));
         assert_eq!(is_secure(pid), Some(false));
         assert!(!is_stopped(pid));
+        assert_eq!(shares_our_network(pid), Some(true));
+        assert_eq!(forked_from(pid), None);
+        assert!(uptime(pid).expect("uptime") < Duration::from_secs(3600));
+        let file = std::env::current_exe().expect("exe").file_name().expect("name").to_string_lossy().into_owned();
+        assert!(names(pid).iter().all(|name| file.starts_with(name.as_str()) && !name.is_empty()));
         assert_eq!(linkage(pid), Some(Linkage::Dynamic));
         assert_eq!(linkage_of(b"#!/bin/sh\n"), None);
         assert_eq!(linkage_of(b"\x7fELF\x01"), Some(Linkage::OtherClass));

@@ -34,12 +34,21 @@ pub fn parse(text: &str) -> std::result::Result<i32, String> {
 }
 
 /// The usual name of a signal.
-fn name(number: i32) -> String {
+pub fn name(number: i32) -> String {
     let real_time = kill::real_time_signals();
     match Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),
         Err(_) if real_time.contains(&number) => format!("SIGRTMIN+{}", number - real_time.start()),
         Err(_) => format!("signal {number}"),
+    }
+}
+
+/// The option of this program that sends it.
+pub fn option(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(Signal::SIGUSR1) => "-USR1".to_owned(),
+        Ok(Signal::SIGUSR2) => "-USR2".to_owned(),
+        _ => format!("-s {}", name(number).trim_start_matches("SIG")),
     }
 }
 
@@ -102,5 +111,6 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert_eq!((name(10).as_str(), name(first + 3).as_str()), ("SIGUSR1", "SIGRTMIN+3"));
+        assert_eq!((option(12).as_str(), option(first + 3).as_str()), ("-USR2", "-s RTMIN+3"));
     }
 }

@@ -2,11 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Write;
-
-use super::{TABLE, once};
-use crate::config::nearest;
-use crate::shell::Command;
+use super::{TABLE, nearest, once};
+use crate::shell::{Command, registered};
 
 pub const COMMAND: Command = Command {
     name: "help",
@@ -26,23 +23,28 @@ pub const COMMAND: Command = Command {
 fn list() -> String {
     let mut text = String::new();
     for command in TABLE {
-        let usage = format!("{} {}", command.name, command.synopsis);
-        // Writing into a String cannot fail.
-        let _ = if usage.len() < 20 {
-            writeln!(text, "{usage:<20}{}", command.summary)
-        } else {
-            writeln!(text, "{usage}\n{:<20}{}", "", command.summary)
-        };
+        text.push_str(&row(command.name, command.synopsis, command.summary));
+    }
+    let registered = registered::each(|command| row(&command.name, &command.synopsis, command.summary()));
+    if !registered.is_empty() {
+        text.push_str("\nRegistered by the application, run on its thread `Manhole actor`:\n");
+        text.extend(registered);
     }
     text
 }
 
+fn row(name: &str, synopsis: &str, summary: &str) -> String {
+    let usage = format!("{name} {synopsis}");
+    if usage.len() < 20 { format!("{usage:<20}{summary}\n") } else { format!("{usage}\n{:<20}{summary}\n", "") }
+}
+
 fn explain(name: &str) -> Result<String, String> {
     let Some(command) = TABLE.iter().find(|command| command.name == name) else {
-        let known = nearest::nearest(name, TABLE.iter().map(|command| command.name));
-        return Err(
-            known.map_or(format!("no command {name:?}"), |known| format!("no command {name:?}; did you mean {known}?"))
-        );
+        let registered = registered::one(name, |it| format!("{} {}\n{}\n", it.name, it.synopsis, it.help.trim_end()));
+        return registered.ok_or_else(|| match nearest(name) {
+            Some(known) => format!("no command {name:?}; did you mean {known}?"),
+            None => format!("no command {name:?}"),
+        });
     };
     Ok(format!("{} {}\n{}\n\n{}\n", command.name, command.synopsis, command.summary, command.help.trim_end()))
 }

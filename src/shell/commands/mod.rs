@@ -4,21 +4,35 @@
 
 #![forbid(unsafe_code)]
 
+mod examine;
 mod help;
+mod locals;
 mod modules;
 mod options;
 mod stacks;
+mod symbols;
 mod threads;
 
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Command, Job, Step, World};
+use super::{Command, Job, Step, World, registered};
+use crate::config::nearest;
 use crate::protocol::Status;
+pub use stacks::write_all as write_stacks;
 
 /// All commands, in the order in which `help` lists them.
-pub const TABLE: &[Command] =
-    &[help::COMMAND, stacks::COMMAND, threads::COMMAND, modules::COMMAND, options::COMMAND, EXIT];
+pub const TABLE: &[Command] = &[
+    help::COMMAND,
+    stacks::COMMAND,
+    threads::COMMAND,
+    modules::COMMAND,
+    symbols::COMMAND,
+    examine::COMMAND,
+    locals::COMMAND,
+    options::COMMAND,
+    EXIT,
+];
 
 const EXIT: Command = Command {
     name: "exit",
@@ -51,12 +65,19 @@ impl<F: FnMut(&mut World) -> Result<String, String>> Job for Once<F> {
     }
 }
 
+/// The name of a command, built in or registered, that `word` may be meant for.
+pub(super) fn nearest(word: &str) -> Option<String> {
+    let registered = registered::each(|command| command.name.clone());
+    let names = TABLE.iter().map(|command| command.name).chain(registered.iter().map(String::as_str));
+    nearest::nearest(word, names).map(str::to_owned)
+}
+
 fn once(work: impl FnMut(&mut World) -> Result<String, String> + 'static) -> Box<dyn Job> {
     Box::new(Once(work))
 }
 
 /// Ends a job with an error line.
-fn fail(out: &mut Vec<u8>, error: &str) -> Step {
+pub(super) fn fail(out: &mut Vec<u8>, error: &str) -> Step {
     out.extend_from_slice(format!("error: {error}\n").as_bytes());
     Step::Done(Status::Failed)
 }

@@ -15,6 +15,7 @@ use crate::shell::parse::Arguments;
 use crate::shell::stack_text::{Style, Text};
 use crate::shell::{Command, Job, Step, World};
 use crate::stack::{Ending, Frame, Limits, Method, Outcome, ThreadStack};
+use crate::sys::Errno;
 use crate::sys::memory::Live;
 use crate::sys::procfs;
 
@@ -29,7 +30,8 @@ pub const COMMAND: Command = Command {
            stacks --limit 5        at most 5 frames a thread\n\
            stacks --raw            module + offset instead of names: nothing is looked up\n\n\
            Each header says how the thread was captured: proc (read while it was blocked, not touched),\n\
-           ptrace (stopped for microseconds), signal (only where ptrace is refused), or none.\n\
+           ptrace (stopped for microseconds), signal (only where ptrace is refused), interrupted (the thread\n\
+           that serves an oneshot), or none.\n\
            A stack that did not reach the thread's first frame ends with a line that says why.",
     start: |arguments| Ok(Box::new(Stacks::new(arguments)?)),
 };
@@ -64,6 +66,7 @@ struct Tally {
     by_proc: usize,
     by_ptrace: usize,
     by_signal: usize,
+    interrupted: usize,
     truncated: usize,
     exited: usize,
     cut: usize,
@@ -124,7 +127,8 @@ impl Job for Stacks {
                 limits.total_frames = limits.total_frames.saturating_sub(*frames);
                 let batch: Vec<i32> = tids.by_ref().take(BATCH).collect();
                 let before = outcomes.len();
-                capture(world, &batch, &limits, outcomes);
+                let idle = self.which.is_none().then(|| world.idle_actor()).flatten();
+                capture(world, &batch, idle, &limits, outcomes);
                 *stopped = (*stopped).max(Duration::from_nanos(world.capture.statistics().max_stopped_ns));
                 *frames += outcomes.iter().skip(before).map(frames_of).sum::<usize>();
                 if tids.len() > 0 {
@@ -163,6 +167,26 @@ impl Job for Stacks {
     }
 }
 
+/// The whole dump for a caller without a session, piece by piece; how many threads it shows.
+pub fn write_all(world: &mut World, sink: &mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> Result<usize, Errno> {
+    let mut job = Stacks::new(&[]).map_err(|_| Errno::EINVAL)?;
+    let (mut threads, mut piece) = (0, Vec::new());
+    loop {
+        let step = job.step(world, &mut piece);
+        if let Stage::Writing { tally, .. } = &job.stage {
+            threads = tally.threads;
+        }
+        sink(&piece)?;
+        piece.clear();
+        match step {
+            // `stacks` never waits.
+            Step::More | Step::Waiting(_) | Step::Remark(_) => {}
+            Step::Done(Status::Success) | Step::Leave => return Ok(threads),
+            Step::Done(_) => return Err(Errno::EIO),
+        }
+    }
+}
+
 fn frames_of(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Captured(stack) => stack.frames.len(),
@@ -170,15 +194,18 @@ fn frames_of(outcome: &Outcome) -> usize {
     }
 }
 
-fn capture(world: &mut World, tids: &[i32], limits: &Limits, outcomes: &mut Vec<Outcome>) {
-    // The thread that runs this cannot look at itself from outside; it says so in its place.
-    let others: Vec<i32> = tids.iter().copied().filter(|tid| *tid != world.own_tid).collect();
+fn capture(world: &mut World, tids: &[i32], idle: Option<i32>, limits: &Limits, outcomes: &mut Vec<Outcome>) {
+    // A thread of ours that runs this cannot look at itself from outside; it says so in its place. An idle actor is noise.
+    let writer = if world.capture.standing.is_some() { 0 } else { world.own_tid };
+    let is_skipped = |tid: &i32| *tid == writer || Some(*tid) == idle;
+    let (skipped, others): (Vec<i32>, Vec<i32>) = tids.iter().copied().partition(is_skipped);
     world.capture.capture(&world.modules, &mut world.unwinder, &others, limits, &mut |outcome| outcomes.push(outcome));
-    if tids.contains(&world.own_tid) {
+    for tid in skipped {
+        let (name, state) = if tid == writer { ("Manhole", b'R') } else { ("Manhole actor", b'S') };
         outcomes.push(Outcome::Captured(ThreadStack {
-            tid: world.own_tid,
-            name: b"Manhole".to_vec(),
-            state: b'R',
+            tid,
+            name: name.as_bytes().to_vec(),
+            state,
             call: None,
             method: Some(Method::Own),
             frames: Vec::new(),
@@ -208,7 +235,7 @@ fn group(outcomes: Vec<Outcome>) -> Vec<Vec<Outcome>> {
     let mut known: FxHashMap<Vec<u64>, usize> = FxHashMap::default();
     for outcome in outcomes {
         let key = match &outcome {
-            Outcome::Captured(stack) if stack.method != Some(Method::Own) => {
+            Outcome::Captured(stack) if !stack.is_placeholder() => {
                 let whole = u64::from(stack.ending == Ending::FirstFrame);
                 stack.frames.iter().map(|frame| frame.pc).chain([whole]).collect()
             }
@@ -239,6 +266,7 @@ impl Tally {
                 Some(Method::Proc) => tally.by_proc += 1,
                 Some(Method::Ptrace) => tally.by_ptrace += 1,
                 Some(Method::Signal) => tally.by_signal += 1,
+                Some(Method::Interrupted) => tally.interrupted += 1,
                 Some(Method::Own) | None => {}
             }
             tally.truncated += usize::from(stack.ending != Ending::FirstFrame);
@@ -252,6 +280,7 @@ impl Tally {
             (self.by_proc, "by proc"),
             (self.by_ptrace, "by ptrace"),
             (self.by_signal, "by signal"),
+            (self.interrupted, "interrupted"),
             (self.truncated, "truncated"),
             (self.exited, "exited meanwhile"),
         ] {

@@ -52,6 +52,7 @@ impl Job for List {
         if refused {
             dumpable.allow();
         }
+        let idle = world.idle_actor();
         for tid in rest.by_ref().take(BATCH) {
             // One that exits now is no thread any more.
             let Ok(facts) = reader.read(tid) else { continue };
@@ -60,7 +61,11 @@ impl Job for List {
             }
             self.shown += 1;
             let call = match &facts.call {
+                _ if tid == world.own_tid && world.interruption.is_some() => {
+                    "(stands still and serves this)".to_owned()
+                }
                 _ if tid == world.own_tid => "(the manhole's own thread)".to_owned(),
+                _ if Some(tid) == idle => "(the manhole's own thread, idle)".to_owned(),
                 Some(call) => syscalls::describe(call, &ThreadContext::new(tid, Some(&self.sockets))).to_string(),
                 None => "-".to_owned(),
             };

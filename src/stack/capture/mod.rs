@@ -1,8 +1,9 @@
 //! Capturing the stacks of other threads, gentlest way first.
 //!
-//! Context: the observer, one dump at a time. The order of decisions for one thread:
+//! Context: the observer, or a thread of the application that serves an oneshot or dumps. Two dumps at a time do no
+//! harm, but only one may interrupt threads ([`signal`]). The order of decisions for one thread:
 //!
-//! 1. It is the caller itself: walked in place.
+//! 1. It is the caller itself, or the thread that the caller runs on and has interrupted: walked in place.
 //! 2. **gaze**: if it is blocked, its registers SP and PC and a proven snapshot of its stack come from
 //!    `/proc` ([`gaze`]); it is not touched. That is enough for most code.
 //! 3. **ptrace**: it runs, kept moving, or unwinding needs another register: it is stopped for some
@@ -22,6 +23,7 @@ pub mod regs_x86_64;
 mod restart;
 mod settle;
 pub mod signal;
+mod standing;
 mod window;
 
 #[cfg(target_arch = "aarch64")]
@@ -37,8 +39,10 @@ use crate::sys::{Errno, process};
 use dumpable::Dumpable;
 pub use gaze::parse as parse_syscall;
 use gaze::{Blocked, Gaze, Identity};
+pub use native::restorer as signal_restorer;
 use ptrace::{Copies, Failure, Patience, Snapshot, Tracer, Want};
 use settle::Settling;
+pub use standing::{Standing, interrupted_registers, own_registers};
 use window::{Copied, Pieces, Window};
 
 /// How often a blocked thread that moved under our eyes is looked at again.
@@ -94,6 +98,8 @@ pub struct Statistics {
 pub struct Capture {
     /// The ways that may be used.
     pub methods: Methods,
+    /// The calling thread, if it is one of the application.
+    pub standing: Option<Standing>,
     tracer: Tracer,
     statistics: Statistics,
 }
@@ -119,15 +125,18 @@ impl Capture {
         each: &mut dyn FnMut(Outcome),
     ) {
         self.tracer.begin();
+        let turn = signal::Turn::take();
         let same_namespace = process::proc_is_of_our_namespace();
+        let methods = if same_namespace { self.methods } else { self.methods.untouching() };
         let mut dump = Dump {
-            methods: if same_namespace { self.methods } else { self.methods.untouching() },
+            methods: Methods { signal: methods.signal && turn.is_some(), ..methods },
             tracer: &mut self.tracer,
             gaze: Gaze::new(same_namespace),
             modules,
             unwinder,
             limits,
-            own: process::tid(),
+            own: self.standing.map_or_else(process::tid, |standing| standing.tid),
+            standing: self.standing,
             total: 0,
             dumpable: Dumpable::default(),
             patience: Patience::new(),
@@ -157,6 +166,7 @@ struct Dump<'a> {
     unwinder: &'a mut Unwinder,
     limits: &'a Limits,
     own: i32,
+    standing: Option<Standing>,
     /// Frames of all threads so far.
     total: usize,
     dumpable: Dumpable,
@@ -213,7 +223,7 @@ impl Dump<'_> {
             Some(Method::Proc) => self.statistics.proc += 1,
             Some(Method::Ptrace) => self.statistics.ptrace += 1,
             Some(Method::Signal) => self.statistics.signal += 1,
-            Some(Method::Own) | None => {}
+            Some(Method::Interrupted | Method::Own) | None => {}
         }
         Outcome::Captured(ThreadStack {
             tid,
@@ -387,15 +397,6 @@ impl Dump<'_> {
             Failure::Gone => None,
             other => Some(other.into()),
         })
-    }
-
-    /// Step 1. Not inlined: the registers are those of this function's frame, which stands while it is walked.
-    #[inline(never)]
-    fn own(&mut self) -> Found {
-        let registers = native::own();
-        let limit = frame_limit(self.limits, self.total);
-        let ending = self.unwinder.unwind(self.modules, &Live, registers, &Live, limit, &mut self.frames);
-        Found { method: Some(Method::Own), call: None, ending: within(ending, self.limits, self.total) }
     }
 }
 

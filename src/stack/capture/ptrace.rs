@@ -203,7 +203,15 @@ impl Tracer {
         let argument = std::ptr::from_ref(&*exchange).cast_mut().cast();
         // SAFETY: `helper::run` keeps to raw calls and to the exchange, which with the stack outlives the
         // process: `end` frees them only when it is gone.
-        let pid = unsafe { sibling::spawn_in_our_memory(helper::run, stack.end(), argument, &exchange.turn) };
+        let pid = unsafe {
+            sibling::spawn_in_our_memory(
+                helper::run,
+                stack.end(),
+                argument,
+                &exchange.turn,
+                sibling::Descriptors::Shared,
+            )
+        };
         let pid = pid.map_err(Failure::Refused)?;
         self.helper = Some(Helper { pid, exchange, stack });
         Ok(())

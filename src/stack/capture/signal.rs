@@ -17,10 +17,10 @@
 //! The kernel keeps one pending SIGURG a thread: one that the application sends to the very thread in the
 //! microseconds until ours is taken is merged with it, as it would be with another of its own.
 //!
-//! The state is one static, since a handler can reach nothing else. A forked child finds a copy, which
+//! The state is one static, since a handler can reach nothing else; a dump takes its [`Turn`] first. A forked child finds a copy, which
 //! it discards at its first use.
 
-use std::ptr::{null_mut, with_exposed_provenance};
+use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::ptrace::{Copies, EXTRA, Failure, Patience, Snapshot, Want};
@@ -147,6 +147,27 @@ impl State {
             self.forget_lost(&|_| false);
             self.duty.store(0, Ordering::Relaxed);
         }
+    }
+}
+
+/// The right to interrupt threads, for one dump.
+pub struct Turn(());
+
+static TAKEN: AtomicI32 = AtomicI32::new(0);
+
+impl Turn {
+    /// Takes it, unless another dump of this process has it.
+    pub fn take() -> Option<Self> {
+        let own = crate::sys::process::pid();
+        // One of a parent, in a child that was forked during its dump, is void.
+        let free = |holder: i32| (holder != own).then_some(own);
+        TAKEN.fetch_update(Ordering::Acquire, Ordering::Relaxed, free).is_ok().then_some(Self(()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TAKEN.store(0, Ordering::Release);
     }
 }
 
@@ -311,7 +332,8 @@ extern "C" fn handler(number: libc::c_int, information: *mut Information, contex
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo.
     let value = unsafe { &*information }.queued_by(crate::sys::process::pid());
     let Some(value) = value.filter(|value| value >> 32 == MARK) else {
-        return pass_on(number, information, context);
+        // SAFETY: the kernel gave us that disposition, and these arguments.
+        return unsafe { STATE.old().call(number, information, context) };
     };
     let words = context.cast::<u64>().wrapping_add(native::CONTEXT);
     // SAFETY: with SA_SIGINFO the kernel passes a ucontext, which has this many register words there,
@@ -370,24 +392,5 @@ fn repeat_cut_call(words: &mut [u64]) {
         if let Some(word) = words.get_mut(index) {
             *word = value;
         }
-    }
-}
-
-/// Calls the application's handler as the kernel would have.
-fn pass_on(number: libc::c_int, information: *mut Information, context: *mut libc::c_void) {
-    let old = STATE.old();
-    if !old.is_handler() {
-        return;
-    }
-    let function = with_exposed_provenance::<()>(old.handler);
-    if old.flags & libc::SA_SIGINFO as u64 == 0 {
-        // SAFETY: the application installed it as a handler of this form.
-        let function = unsafe { std::mem::transmute::<*const (), extern "C" fn(libc::c_int)>(function) };
-        function(number);
-    } else {
-        type Full = extern "C" fn(libc::c_int, *mut Information, *mut libc::c_void);
-        // SAFETY: as above, with SA_SIGINFO.
-        let function = unsafe { std::mem::transmute::<*const (), Full>(function) };
-        function(number, information, context);
     }
 }

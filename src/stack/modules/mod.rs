@@ -47,6 +47,13 @@ pub struct Module {
     pub build_id: Vec<u8>,
 }
 
+impl Module {
+    /// The last part of its path.
+    pub fn name(&self) -> &[u8] {
+        self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+}
+
 /// All modules and executable ranges at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Modules {

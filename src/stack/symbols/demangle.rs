@@ -42,10 +42,20 @@ pub fn demangle(name: &str, style: Style) -> Option<String> {
 }
 
 fn rust(name: &str) -> Option<String> {
+    // Without the hash, `_ZN…E` is data of C++, in whose namespaces Rust's demangler knows no anonymous ones.
+    if !name.starts_with("_R") && !has_rust_hash(name) {
+        return None;
+    }
     let symbol = rustc_demangle::try_demangle(name).ok()?;
     let mut text = Bounded::default();
     write!(text, "{symbol:#}").ok()?;
     Some(text.0)
+}
+
+/// Whether the last part of a path is a hash, `17h` and 16 hexadecimal digits, as in Rust's first mangling.
+fn has_rust_hash(name: &str) -> bool {
+    let hash = name.rfind("17h").and_then(|at| name.get(at + 3..at + 20));
+    hash.and_then(|hash| hash.strip_suffix('E')).is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn cpp(name: &str, style: Style) -> Option<String> {
@@ -95,6 +105,11 @@ fn spelled_as_gdb(name: String) -> String {
     if let Some((offset, target)) = thunk.and_then(|thunk| thunk.split_once("}, ")) {
         let kind = if offset.starts_with("virtual") { "virtual" } else { "non-virtual" };
         return format!("{kind} thunk to {}", spelled_as_gdb(target.to_owned()));
+    }
+    for (prefix, words) in [("{vtable(", "vtable"), ("{vtt(", "VTT")] {
+        if let Some(class) = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(")}")) {
+            return format!("{words} for {}", spelled_as_gdb(class.to_owned()));
+        }
     }
     let mut text = String::with_capacity(name.len());
     let mut rest = name.as_str();
@@ -165,10 +180,15 @@ mod tests {
         assert_eq!(symbol("_ZN2ns5Class6methodEi"), "ns::Class::method(int)");
         assert_eq!(symbol("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"), "core::fmt::Write::write_fmt");
         assert_eq!(symbol("_RNvC6_123foo3bar"), "123foo::bar");
+        assert_eq!(symbol("_ZN4shop12_GLOBAL__N_16secretE"), "shop::(anonymous namespace)::secret");
+        assert_eq!(symbol("_ZN4shop4Till5totalE"), "shop::Till::total");
         assert_eq!(symbol("main"), "");
         assert_eq!(symbol("_Z1fSsSt6vectorISsE").matches("std::basic_string<char").count(), 2);
         assert_eq!(symbol("_Z1fILj4EEvv"), "void f<4u>()");
         assert_eq!(symbol("_Z1fILm4EEvv"), "void f<4ul>()");
+        assert_eq!(symbol("_ZTVN2ns1AE"), "vtable for ns::A");
+        assert_eq!(symbol("_ZTTN2ns1AE"), "VTT for ns::A");
+        assert_eq!(symbol("_ZTIN2ns1AE"), "typeinfo for ns::A");
         assert_eq!(symbol("_ZThn16_N1A1fEv"), "non-virtual thunk to A::f()");
         let function = |name| demangle(name, Style::Function).unwrap_or_default();
         assert_eq!(function("_ZN2ns5Class6methodEi"), "ns::Class::method");

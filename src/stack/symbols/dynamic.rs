@@ -25,8 +25,8 @@ const LONGEST_NAME: usize = 64 << 10;
 pub type Found = Option<(Vec<u8>, u64)>;
 
 /// The tables that `PT_DYNAMIC` points at, as addresses in memory.
-#[derive(Default)]
-struct Tables {
+#[derive(Debug, Default)]
+pub struct Tables {
     symbols: u64,
     strings: u64,
     hash: u64,
@@ -43,7 +43,8 @@ fn read_u32(memory: &impl Memory, address: u64) -> Option<u32> {
 }
 
 impl Tables {
-    fn find(memory: &impl Memory, module: &Module) -> Option<Self> {
+    /// The tables of `module`.
+    pub fn find(memory: &impl Memory, module: &Module) -> Option<Self> {
         let header = read_exact(memory, module.start, 64)?;
         if header.get(..6)? != b"\x7fELF\x02\x01" {
             return None;
@@ -77,7 +78,7 @@ impl Tables {
     }
 
     /// How many symbols there are: no tag says, but the hash tables do.
-    fn count(&self, memory: &impl Memory) -> Option<u64> {
+    pub fn count(&self, memory: &impl Memory) -> Option<u64> {
         let count = if self.hash != 0 {
             // nbucket, nchain: one chain entry a symbol.
             u64::from(read_u32(memory, self.hash.checked_add(4)?)?)
@@ -85,6 +86,16 @@ impl Tables {
             self.gnu_count(memory)?
         };
         Some(count.min(MOST_SYMBOLS))
+    }
+
+    /// Reads entries of the symbol table from byte `offset` on; returns how many bytes there were.
+    pub fn read(&self, memory: &impl Memory, offset: u64, buffer: &mut [u8]) -> usize {
+        self.symbols.checked_add(offset).map_or(0, |address| memory.read(address, buffer))
+    }
+
+    /// The name at `offset` of the string table.
+    pub fn name(&self, memory: &impl Memory, offset: u32) -> Vec<u8> {
+        read_name(memory, self.strings.wrapping_add(u64::from(offset)))
     }
 
     /// `DT_GNU_HASH`: the last chain ends with the last symbol, marked by its lowest bit.
@@ -123,20 +134,20 @@ fn find(memory: &impl Memory, module: &Module, addresses: &[u64]) -> Option<Vec<
     let mut left = tables.count(memory)? as usize * SYMBOL_SIZE;
     let mut search = Search::new(addresses);
     let mut buffer = vec![0; SYMBOL_SIZE * 1024];
-    let mut address = tables.symbols;
+    let mut offset = 0;
     while left > 0 {
         let room = left.min(buffer.len());
-        let count = memory.read(address, buffer.get_mut(..room)?);
+        let count = tables.read(memory, offset, buffer.get_mut(..room)?);
         search.offer(buffer.get(..count)?, 0);
         if count < room {
             break;
         }
         left -= count;
-        address = address.checked_add(count as u64)?;
+        offset += count as u64;
     }
     // Without section headers a label without a size could reach anywhere: not believed.
     let symbols = search.finish(|_| None);
-    let name = |symbol: &Symbol| read_name(memory, tables.strings.wrapping_add(u64::from(symbol.name)));
+    let name = |symbol: &Symbol| tables.name(memory, symbol.name);
     Some(symbols.into_iter().map(|symbols| pick(symbols, name)).collect())
 }
 

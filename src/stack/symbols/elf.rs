@@ -25,6 +25,7 @@ pub const SHT_DYNSYM: u32 = 11;
 pub const SHT_RELA: u32 = 4;
 const SHF_ALLOC: u64 = 2;
 const SHF_EXECINSTR: u64 = 4;
+const SHF_TLS: u64 = 0x400;
 const SHF_COMPRESSED: u64 = 0x800;
 const PT_NOTE: u32 = 4;
 const NT_GNU_BUILD_ID: u32 = 3;
@@ -53,6 +54,12 @@ impl Section {
     pub fn is_code_at(&self, address: u64) -> bool {
         let code = SHF_ALLOC | SHF_EXECINSTR;
         self.flags & code == code && address.checked_sub(self.address).is_some_and(|offset| offset < self.size)
+    }
+
+    /// Whether it is loaded so that it covers `address`. What each thread has its own copy of covers none.
+    pub fn is_loaded_at(&self, address: u64) -> bool {
+        self.flags & (SHF_ALLOC | SHF_TLS) == SHF_ALLOC
+            && address.checked_sub(self.address).is_some_and(|offset| offset < self.size)
     }
 }
 

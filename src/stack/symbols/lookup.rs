@@ -60,6 +60,45 @@ impl Files {
     }
 }
 
+impl Files {
+    /// The mini debug information of a file that was stripped.
+    pub fn mini(&self) -> Option<Elf> {
+        self.main.as_ref().filter(|elf| elf.section_of_kind(SHT_SYMTAB).is_none()).and_then(minidebug::open)
+    }
+
+    /// The tables that name addresses: the file's own, or else what is left of it, in the order in which they
+    /// are believed. `mini` is [`Self::mini`].
+    pub fn tables<'a>(&'a self, mini: Option<&'a Elf>) -> Vec<Table<'a>> {
+        if let Some(table) = self.main.as_ref().and_then(|elf| Table::of(elf, SHT_SYMTAB)) {
+            return vec![table];
+        }
+        let debug = self.debug.as_ref().map(|file| &file.elf);
+        let parts = [(self.main.as_ref(), SHT_DYNSYM), (mini, SHT_SYMTAB), (debug, SHT_SYMTAB)];
+        parts.into_iter().filter_map(|(elf, kind)| Table::of(elf?, kind)).collect()
+    }
+}
+
+/// A symbol table of a file, and the string table that has its names.
+#[derive(Clone, Copy)]
+pub struct Table<'a> {
+    pub elf: &'a Elf,
+    pub symbols: &'a Section,
+    strings: &'a Section,
+}
+
+impl<'a> Table<'a> {
+    /// The table of `elf` of one kind.
+    pub fn of(elf: &'a Elf, kind: u32) -> Option<Self> {
+        let symbols = elf.section_of_kind(kind)?;
+        Some(Self { elf, symbols, strings: elf.sections().get(symbols.link as usize)? })
+    }
+
+    /// The name at `offset` of the string table.
+    pub fn name(&self, offset: u32) -> Vec<u8> {
+        self.elf.string(self.strings, u64::from(offset))
+    }
+}
+
 fn has_debug_info(elf: &Elf) -> bool {
     elf.section(".debug_info").or_else(|| elf.section(".zdebug_info")).is_some()
 }
@@ -101,31 +140,23 @@ fn strip(frames: &mut Vec<Named>) {
 
 /// The name and start of the symbol at each target.
 fn symbols(memory: &impl Memory, module: &Module, files: &Files, targets: &Targets) -> Vec<Option<(String, u64)>> {
-    let mini = files.main.as_ref().filter(|elf| elf.section_of_kind(SHT_SYMTAB).is_none()).and_then(minidebug::open);
-    let debug = files.debug.as_ref().map(|file| &file.elf);
+    let mini = files.mini();
     let main = files.main.as_ref();
-    let mut tables: Vec<(&Elf, &Section, &Section)> = Vec::new();
-    match table(main, SHT_SYMTAB) {
-        Some(table) => tables.push(table),
-        None => {
-            let parts = [table(main, SHT_DYNSYM), table(mini.as_ref(), SHT_SYMTAB), table(debug, SHT_SYMTAB)];
-            tables.extend(parts.into_iter().flatten());
-        }
-    }
+    let tables = files.tables(mini.as_ref());
     if tables.is_empty() {
         let names = dynamic::names(memory, module, targets.addresses());
         return names.into_iter().map(|name| name.map(|(name, start)| (readable(&name), start))).collect();
     }
     let mut search = Search::new(targets.addresses());
-    for (number, (elf, section, _)) in tables.iter().enumerate() {
-        search.offer_table(elf, section, number as u8);
+    for (number, table) in tables.iter().enumerate() {
+        search.offer_table(table.elf, table.symbols, number as u8);
     }
-    let sections = main.or(debug).map(Elf::sections).unwrap_or_default();
+    let sections = main.or(files.debug.as_ref().map(|file| &file.elf)).map(Elf::sections).unwrap_or_default();
     let section_of = |address| sections.iter().find(|section| section.is_code_at(address));
     let found = search.finish(|address| section_of(address).map(|section| section.address));
     let name = |symbol: &Symbol| {
         let table = tables.get(usize::from(symbol.table));
-        table.map(|(elf, _, strings)| elf.string(strings, u64::from(symbol.name))).unwrap_or_default()
+        table.map(|table| table.name(symbol.name)).unwrap_or_default()
     };
     let named = found.into_iter().zip(targets.addresses()).map(|(symbols, address)| {
         // A stub has no symbol of its own: whatever lies before it is not its name.
@@ -137,17 +168,16 @@ fn symbols(memory: &impl Memory, module: &Module, files: &Files, targets: &Targe
     named.collect()
 }
 
-fn table(elf: Option<&Elf>, kind: u32) -> Option<(&Elf, &Section, &Section)> {
-    let elf = elf?;
-    let symbols = elf.section_of_kind(kind)?;
-    Some((elf, symbols, elf.sections().get(symbols.link as usize)?))
-}
-
 /// A symbol's name without its version, demangled if it is mangled.
 fn readable(name: &[u8]) -> String {
-    let end = name.iter().position(|byte| *byte == b'@').filter(|end| *end > 0).unwrap_or(name.len());
-    let name = String::from_utf8_lossy(name.get(..end).unwrap_or_default());
+    let name = String::from_utf8_lossy(split_version(name).0);
     demangle(&name, Style::Symbol).unwrap_or_else(|| name.into_owned())
+}
+
+/// A symbol's name, and its version with `@` or, for the default one, `@@`.
+pub fn split_version(name: &[u8]) -> (&[u8], &[u8]) {
+    let end = name.iter().position(|byte| *byte == b'@').filter(|end| *end > 0).unwrap_or(name.len());
+    name.split_at_checked(end).unwrap_or_default()
 }
 
 fn add_debug_info(info: &DebugInfo, budget: &Rc<Budget>, targets: &Targets, frames: &mut [Vec<Named>]) {

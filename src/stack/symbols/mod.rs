@@ -12,6 +12,7 @@
 //! | `bytes`, `compressed` | files of any size read in pages; compressed sections |
 //! | `elf`, `symtab`, `minidebug`, `plt` | section headers; names from symbol tables |
 //! | `dynamic`, `perfmap` | names without a file: from memory, from a JIT compiler's map |
+//! | `find`, `pattern` | the other way: symbols by name |
 //! | `dwarf`, `functions`, `scopes`, `names`, `lines`, `targets` | debug information |
 //! | `demangle` | readable names |
 
@@ -24,11 +25,13 @@ mod demangle;
 mod dwarf;
 mod dynamic;
 mod elf;
+pub mod find;
 mod functions;
 mod lines;
 mod lookup;
 mod minidebug;
 mod names;
+pub mod pattern;
 mod perfmap;
 mod plt;
 mod scopes;
@@ -137,6 +140,15 @@ impl Symbolizer {
             looked: files.looked.iter().map(|path| readable(path)).collect(),
             file_is_gone: files.main.is_none() && module.path.starts_with(b"/"),
         }
+    }
+
+    /// The section of its file that `address` of `module` lies in.
+    pub fn section(&mut self, module: &Module, address: u64) -> Option<String> {
+        let files = lookup::Files::open(module);
+        let elf = files.main.as_ref().or(files.debug.as_ref().map(|file| &file.elf))?;
+        let address = address.wrapping_sub(module.bias);
+        let section = elf.sections().iter().find(|section| section.is_loaded_at(address))?;
+        Some(String::from_utf8_lossy(&section.name).into_owned())
     }
 
     /// Code of a JIT compiler is resolved anew each time: it is rewritten in place.

@@ -18,13 +18,51 @@ const CHUNK: usize = SYMBOL_SIZE * 8192;
 /// Symbols at one address that are compared.
 const MOST_ALIASES: usize = 64;
 
+/// Symbol types (gABI; the last one GNU's).
+pub const STT_OBJECT: u8 = 1;
+/// See [`STT_OBJECT`].
+pub const STT_FUNC: u8 = 2;
 const STT_SECTION: u8 = 3;
 const STT_FILE: u8 = 4;
 const STT_COMMON: u8 = 5;
-const STT_TLS: u8 = 6;
+/// See [`STT_OBJECT`].
+pub const STT_TLS: u8 = 6;
+/// See [`STT_OBJECT`].
+pub const STT_GNU_IFUNC: u8 = 10;
 const SHN_UNDEF: u16 = 0;
 const SHN_ABS: u16 = 0xfff1;
 const SHN_COMMON: u16 = 0xfff2;
+
+/// The fields of an `Elf64_Sym` that defines something with a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Offset of its name in the string table, not 0.
+    pub name: u32,
+    /// `STT_*`.
+    pub kind: u8,
+    /// `STB_*`: 0 for local.
+    pub binding: u8,
+    /// Where it starts, before the load bias; of thread-local data, its offset in the module's block.
+    pub value: u64,
+    /// Its size, 0 when the table does not say.
+    pub size: u64,
+}
+
+impl Entry {
+    /// `None` for what defines no place in the module: imports, absolute values, files, sections.
+    pub fn parse(entry: &[u8]) -> Option<Self> {
+        let (name, info) = (u32_at(entry, 0)?, *entry.get(4)?);
+        let (section, value, size) = (u16_at(entry, 6)?, u64_at(entry, 8)?, u64_at(entry, 16)?);
+        let kind = info & 15;
+        if matches!(section, SHN_UNDEF | SHN_ABS | SHN_COMMON)
+            || matches!(kind, STT_SECTION | STT_FILE | STT_COMMON)
+            || name == 0
+        {
+            return None;
+        }
+        Some(Self { name, kind, binding: info >> 4, value, size })
+    }
+}
 
 /// A symbol, as its table has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,13 +79,8 @@ pub struct Symbol {
 
 impl Symbol {
     fn parse(entry: &[u8], table: u8) -> Option<Self> {
-        let (name, info) = (u32_at(entry, 0)?, *entry.get(4)?);
-        let (section, start, size) = (u16_at(entry, 6)?, u64_at(entry, 8)?, u64_at(entry, 16)?);
-        let kind = info & 15;
-        if matches!(section, SHN_UNDEF | SHN_ABS | SHN_COMMON)
-            || matches!(kind, STT_SECTION | STT_FILE | STT_COMMON | STT_TLS)
-            || name == 0
-        {
+        let Entry { name, kind, value: start, size, .. } = Entry::parse(entry)?;
+        if kind == STT_TLS {
             return None;
         }
         Some(Self { start, size, name, table })

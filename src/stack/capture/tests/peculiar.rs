@@ -67,9 +67,10 @@ fn child_without_privileges() {
     let mut status = -1;
     let mut each = |_| {
         assert_eq!(dumpable(), 1);
+        crate::sys::dumpable::note_before_fork();
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            dumpable::put_back();
+            crate::sys::dumpable::put_back_in_child();
             unsafe { libc::_exit(dumpable()) };
         }
         unsafe { libc::waitpid(pid, &mut status, 0) };

@@ -3,6 +3,8 @@
 //!
 //! Context: the thread that starts, exits or calls. No panic crosses this file.
 
+mod commands;
+
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::catch_unwind;
 
@@ -29,6 +31,19 @@ extern "C" fn destructor() {
 // SAFETY: .fini_array holds plain function pointers, which is what this static is.
 #[unsafe(link_section = ".fini_array")]
 static DESTRUCTOR: extern "C" fn() = destructor;
+
+/// In front of libc's `_exit`, which runs no destructor: daemons, shells and the children of servers leave so, and
+/// each would leave its name behind. Connected clients are not waited for. Async-signal-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn _exit(status: c_int) -> ! {
+    lifecycle::exit::leave(status)
+}
+
+/// The same by the name of the C standard.
+#[unsafe(no_mangle)]
+pub extern "C" fn _Exit(status: c_int) -> ! {
+    lifecycle::exit::leave(status)
+}
 
 /// The version as `major * 10000 + minor * 100 + patch`.
 #[unsafe(no_mangle)]
@@ -88,4 +103,24 @@ fn release_errno(error: ReleaseError) -> c_int {
         ReleaseError::OwnThread => libc::EDEADLK,
         ReleaseError::Unreachable(_) => libc::EBUSY,
     }
+}
+
+/// Serves one client on the calling thread, which stands still until that client leaves, as python-manhole's
+/// `handle_oneshot`. Returns 0, or a negative errno: see `include/manhole.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn manhole_oneshot() -> c_int {
+    let before = Errno::last_raw();
+    let result = lifecycle::oneshot::now();
+    Errno::set_raw(before);
+    result.map_or_else(|error| -(error as c_int), |()| 0)
+}
+
+/// Writes the stacks of all threads to descriptor `fd`. Async-signal-safe. Returns how many threads, or a negative
+/// errno: see `include/manhole.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn manhole_dump_stacks(fd: c_int) -> c_int {
+    let before = Errno::last_raw();
+    let result = lifecycle::dump::dump_stacks(fd);
+    Errno::set_raw(before);
+    result.map_or_else(|error| -(error as c_int), |threads| c_int::try_from(threads).unwrap_or(c_int::MAX))
 }

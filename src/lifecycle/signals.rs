@@ -1,0 +1,220 @@
+//! The two signals that open a manhole: `activate_on` wakes the parked observer, `oneshot_on` serves one client on
+//! the interrupted thread ([`super::oneshot`]).
+//!
+//! Context: install and release for the rest; [`on_activate`] and [`on_oneshot`] are handlers, in any thread of the
+//! application at any moment. A handler makes raw system calls only (no lock, no allocation, no thread-local of ours,
+//! errno kept), does its work, and then calls the handler that was there before ours, as the kernel would have. A
+//! default or ignored disposition has no handler to call: the signal then only opens the manhole.
+//!
+//! Installed with SA_ONSTACK, for threads with small stacks (but not where the handler before did without, since it
+//! may need more than the alternate stack has), SA_RESTART, and every signal blocked.
+//!
+//! A handler that the application installs later is its right; [`report_replaced`] says so in the log. A child
+//! without fork hooks (`vfork`, raw `clone`) has no manhole ([`super::installed`]): there, handlers only pass on.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use super::{Manhole, installed, oneshot};
+use crate::config::signals::Name;
+use crate::log;
+use crate::stack::capture::signal_restorer;
+use crate::sys::Errno;
+use crate::sys::signal::{self, Disposition, Information};
+
+type Handler = extern "C" fn(libc::c_int, *mut Information, *mut libc::c_void);
+
+/// One of the two signals.
+struct Hook {
+    option: &'static str,
+    handler: Handler,
+    /// The signal, 0 while the hook is not installed.
+    signal: AtomicI32,
+    /// The disposition before ours: handler, flags, restorer, mask. It stays when the hook is taken away, for threads
+    /// that are in our handler at that moment.
+    previous: [AtomicU64; 4],
+    /// The log has said that the application replaced our handler.
+    reported: AtomicBool,
+}
+
+static ACTIVATE: Hook = Hook::new("activate_on", on_activate);
+static ONESHOT: Hook = Hook::new("oneshot_on", on_oneshot);
+
+/// Installs what the options of `manhole` ask for.
+pub fn install(manhole: &Manhole) {
+    for (hook, signal) in [(&ACTIVATE, manhole.config.activate_on), (&ONESHOT, manhole.config.oneshot_on)] {
+        if let Some(signal) = signal {
+            hook.install(signal);
+        }
+    }
+}
+
+/// Puts back what was there, unless the application has changed it since.
+pub fn uninstall() {
+    [&ACTIVATE, &ONESHOT].into_iter().for_each(Hook::uninstall);
+}
+
+/// Says in the log, once, that the application has put its own handler in the place of ours.
+pub fn report_replaced() {
+    [&ACTIVATE, &ONESHOT].into_iter().for_each(Hook::report_replaced);
+}
+
+impl Hook {
+    const fn new(option: &'static str, handler: Handler) -> Self {
+        Self {
+            option,
+            handler,
+            signal: AtomicI32::new(0),
+            previous: [const { AtomicU64::new(0) }; 4],
+            reported: AtomicBool::new(false),
+        }
+    }
+
+    fn address(&self) -> usize {
+        self.handler as *const () as usize
+    }
+
+    fn previous(&self) -> Disposition {
+        let [handler, flags, restorer, mask] = self.previous.each_ref().map(|field| field.load(Ordering::Relaxed));
+        Disposition { handler: handler as usize, flags, restorer: restorer as usize, mask }
+    }
+
+    fn set_previous(&self, previous: &Disposition) {
+        let values = [previous.handler as u64, previous.flags, previous.restorer as u64, previous.mask];
+        for (field, value) in self.previous.iter().zip(values) {
+            field.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn install(&self, signal: i32) {
+        let name = Name(signal);
+        match self.exchange(signal) {
+            Ok(()) => log!("{name} opens the manhole ({})", self.option),
+            Err(error) => return log!("{} has no effect: no handler for {name}: {}", self.option, error.desc()),
+        }
+        if signal::blocked() & signal::bit(signal) != 0 {
+            log!("{name} is blocked in this thread: {} waits until a thread unblocks it", self.option);
+        }
+    }
+
+    fn exchange(&self, signal: i32) -> Result<(), Errno> {
+        let previous = signal::disposition(signal)?;
+        self.set_previous(&previous);
+        let stack = libc::SA_ONSTACK as u64;
+        let stack = if previous.is_handler() { previous.flags & stack } else { stack };
+        let restorer = signal_restorer();
+        let ours = Disposition {
+            handler: self.address(),
+            flags: (libc::SA_SIGINFO | libc::SA_RESTART) as u64 | stack | restorer.map_or(0, |_| signal::SA_RESTORER),
+            restorer: restorer.unwrap_or(0),
+            mask: u64::MAX,
+        };
+        self.reported.store(false, Ordering::Relaxed);
+        self.signal.store(signal, Ordering::Release);
+        // SAFETY: our handlers may run in any thread at any moment, see the head of this file.
+        let replaced = unsafe { signal::exchange(signal, &ours) };
+        match replaced {
+            // The application changed it between our two calls.
+            Ok(replaced) if replaced != previous => self.set_previous(&replaced),
+            Ok(_) => {}
+            Err(error) => {
+                self.signal.store(0, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn uninstall(&self) {
+        let signal = self.signal.load(Ordering::Acquire);
+        if signal == 0 {
+            return;
+        }
+        if self.is_ours(signal) {
+            // SAFETY: this was there before us.
+            let replaced = unsafe { signal::exchange(signal, &self.previous()) };
+            if let Ok(replaced) = replaced
+                && replaced.handler != self.address()
+            {
+                // The application came between our two calls.
+                // SAFETY: this is the application's disposition.
+                let _ = unsafe { signal::exchange(signal, &replaced) };
+            }
+        }
+        self.signal.store(0, Ordering::Release);
+    }
+
+    fn is_ours(&self, signal: i32) -> bool {
+        signal::disposition(signal).is_ok_and(|now| now.handler == self.address())
+    }
+
+    fn report_replaced(&self) {
+        let signal = self.signal.load(Ordering::Acquire);
+        if signal != 0 && !self.is_ours(signal) && !self.reported.swap(true, Ordering::Relaxed) {
+            log!("the application has installed its own handler for {}: {} is off", Name(signal), self.option);
+        }
+    }
+
+    /// Calls the handler before ours as the kernel would have: with the mask that it asked for.
+    ///
+    /// # Safety
+    /// The arguments are those that the kernel called our handler with.
+    unsafe fn pass_on(&self, number: i32, information: *mut Information, context: *mut libc::c_void) {
+        let previous = self.previous();
+        if !previous.is_handler() {
+            return;
+        }
+        let itself = if previous.flags & libc::SA_NODEFER as u64 == 0 { signal::bit(number) } else { 0 };
+        // SAFETY: as the caller vouches.
+        let interrupted = unsafe { signal::interrupted_mask(context) };
+        signal::set_blocked(interrupted | previous.mask | itself);
+        // SAFETY: the kernel told us of it, and the arguments are the kernel's.
+        unsafe { previous.call(number, information, context) };
+    }
+}
+
+/// The handler of `activate_on`: one word changes, and its waiter is woken.
+extern "C" fn on_activate(number: libc::c_int, information: *mut Information, context: *mut libc::c_void) {
+    let before = Errno::last_raw();
+    if let Some(manhole) = installed() {
+        manhole.stage.activate();
+    }
+    Errno::set_raw(before);
+    // SAFETY: the kernel's own arguments.
+    unsafe { ACTIVATE.pass_on(number, information, context) };
+}
+
+/// The handler of `oneshot_on`.
+extern "C" fn on_oneshot(number: libc::c_int, information: *mut Information, context: *mut libc::c_void) {
+    let before = Errno::last_raw();
+    // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo.
+    let cause = unsafe { &*information };
+    let dies = cause.is_fault() && !ONESHOT.previous().is_handler();
+    if let Some(manhole) = installed() {
+        // SAFETY: the kernel's own context, which stays while this handler runs.
+        unsafe { oneshot::on_signal(manhole, number, cause, dies, context) };
+    }
+    if dies {
+        // The instruction runs again and faults again, and what the process would have died of, it dies of.
+        // SAFETY: this was there before us.
+        let _ = unsafe { signal::exchange(number, &ONESHOT.previous()) };
+    }
+    Errno::set_raw(before);
+    // SAFETY: the kernel's own arguments.
+    unsafe { ONESHOT.pass_on(number, information, context) };
+}
+
+/// What interrupted a thread, for a person.
+pub struct Cause<'a>(pub i32, pub &'a Information);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(signal, information) = self;
+        write!(f, "{}", Name(*signal))?;
+        match information.sender() {
+            Some(pid) => write!(f, " from process {pid}"),
+            None if information.is_fault() => write!(f, " at address {:#x}", information.fault_address()),
+            None => Ok(()),
+        }
+    }
+}

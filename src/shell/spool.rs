@@ -1,0 +1,230 @@
+//! What a command on the actor writes, on its way to the client's session: a bounded buffer.
+//!
+//! Context: the actor, or a thread of the application that its command started, writes, and sleeps while the buffer
+//! is full; the observer reads and never waits: it is woken by its bell when there is something after there was nothing.
+//! The lock is held for a copy of at most [`CAPACITY`] bytes, with all signals blocked.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::lifecycle::Manhole;
+use crate::sys::futex::{self, Guarded};
+use crate::sys::{clock, process, signal};
+
+/// Bytes that wait for the client at most.
+pub const CAPACITY: usize = 256 << 10;
+/// How often a writer that waits looks whether the observer is there at all.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How far the command has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It waits for its turn.
+    Queued,
+    /// It runs since then (nanoseconds of the monotonic clock).
+    Running(u64),
+    /// It returned this.
+    Returned(i32),
+    /// It will not run, or did not come to its end; why.
+    Failed(String),
+}
+
+/// Why nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// Nobody reads any more.
+    Closed,
+    /// There is no memory.
+    NoMemory,
+}
+
+struct State {
+    bytes: Vec<u8>,
+    progress: Progress,
+}
+
+struct Spool {
+    manhole: &'static Manhole,
+    /// The process that the reader is in: a forked child writes to nobody.
+    pid: i32,
+    state: Guarded<State>,
+    closed: AtomicBool,
+    /// Changes when room was made or the reader went; a full writer waits on it.
+    drained: AtomicU32,
+}
+
+/// The command's end.
+pub struct Writer(Arc<Spool>);
+
+/// The session's end. Dropped when the client is gone.
+pub struct Reader {
+    spool: Arc<Spool>,
+    /// Exchanged for the full buffer, so that the lock is not held for a copy.
+    empty: Vec<u8>,
+}
+
+/// Both ends of a new spool, for a command that waits for its turn at `manhole`'s actor.
+pub fn pair(manhole: &'static Manhole) -> (Writer, Reader) {
+    let spool = Arc::new(Spool {
+        manhole,
+        pid: process::pid(),
+        state: Guarded::new(State { bytes: Vec::new(), progress: Progress::Queued }),
+        closed: AtomicBool::new(false),
+        drained: AtomicU32::new(0),
+    });
+    (Writer(spool.clone()), Reader { spool, empty: Vec::new() })
+}
+
+impl Writer {
+    /// The command runs now.
+    pub fn begin(&self) {
+        self.change(|state| state.progress = Progress::Running(clock::monotonic()));
+    }
+
+    /// Writes all of `bytes`, however long the client takes for it.
+    pub fn write(&self, mut bytes: &[u8]) -> Result<(), Unwritten> {
+        while !bytes.is_empty() {
+            let drained = self.0.drained.load(Ordering::Acquire);
+            if self.is_cancelled() {
+                return Err(Unwritten::Closed);
+            }
+            let (written, before) = self.change(|state| {
+                let before = state.bytes.len();
+                let part = bytes.get(..bytes.len().min(CAPACITY - before)).unwrap_or_default();
+                state.bytes.try_reserve(part.len()).map_err(|_| Unwritten::NoMemory)?;
+                state.bytes.extend_from_slice(part);
+                Ok((part.len(), before))
+            })?;
+            bytes = bytes.get(written..).unwrap_or_default();
+            if written > 0 && before == 0 {
+                self.ring();
+            }
+            if written == 0 {
+                futex::wait(&self.0.drained, drained, Some(LOOK));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody reads any more: the client is gone, or the manhole closes.
+    pub fn is_cancelled(&self) -> bool {
+        let spool = &self.0;
+        spool.closed.load(Ordering::Acquire) || spool.manhole.stage.has_ended() || process::pid() != spool.pid
+    }
+
+    /// The command is done.
+    pub fn end(self, progress: Progress) {
+        self.change(|state| state.progress = progress);
+    }
+
+    fn change<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        signal::with_all_blocked(|| self.0.state.with(work))
+    }
+
+    fn ring(&self) {
+        // An observer that cannot be reached (no /proc in a chroot) looks by itself, a little later.
+        let _ = self.0.manhole.rope.ring();
+    }
+}
+
+impl Drop for Writer {
+    /// Whatever happened, the session is told.
+    fn drop(&mut self) {
+        self.change(|state| {
+            if matches!(state.progress, Progress::Queued | Progress::Running(_)) {
+                state.progress = Progress::Failed("the manhole's actor gave the command up".to_owned());
+            }
+        });
+        self.ring();
+    }
+}
+
+impl Reader {
+    /// Appends what was written to `out`, and says how far the command has come after that.
+    pub fn read(&mut self, out: &mut Vec<u8>) -> Progress {
+        let spool = &self.spool;
+        let progress = spool.state.with(|state| {
+            std::mem::swap(&mut state.bytes, &mut self.empty);
+            state.progress.clone()
+        });
+        if !self.empty.is_empty() {
+            spool.made_room();
+            out.extend_from_slice(&self.empty);
+            self.empty.clear();
+        }
+        progress
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.spool.closed.store(true, Ordering::Release);
+        self.spool.made_room();
+    }
+}
+
+impl Spool {
+    fn made_room(&self) {
+        self.drained.fetch_add(1, Ordering::Release);
+        futex::wake(&self.drained);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn spool() -> (Writer, Reader) {
+        pair(Box::leak(Box::new(Manhole::new(Config::parse("").unwrap()))))
+    }
+
+    #[test]
+    fn a_full_writer_waits_for_the_reader() {
+        let (writer, mut reader) = spool();
+        let bytes: Vec<u8> = (0..3 * CAPACITY + 7).map(|n| (n % 251) as u8).collect();
+        let sent = bytes.clone();
+        let thread = std::thread::spawn(move || {
+            writer.begin();
+            writer.write(&sent).unwrap();
+            writer.end(Progress::Returned(2));
+        });
+        let mut received = Vec::new();
+        loop {
+            let before = received.len();
+            let progress = reader.read(&mut received);
+            assert!(received.len() - before <= CAPACITY);
+            match progress {
+                Progress::Returned(status) => break assert_eq!(status, 2),
+                _ => std::thread::yield_now(),
+            }
+        }
+        assert!(received == bytes);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_reader_that_goes_wakes_and_cancels_the_writer() {
+        let (writer, reader) = spool();
+        writer.write(&vec![0; CAPACITY]).unwrap();
+        let thread = std::thread::spawn(move || {
+            assert_eq!(writer.write(b"one more"), Err(Unwritten::Closed));
+            assert!(writer.is_cancelled());
+        });
+        std::thread::sleep(Duration::from_millis(10));
+        drop(reader);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_ends_the_command() {
+        let (writer, mut reader) = spool();
+        assert_eq!(reader.read(&mut Vec::new()), Progress::Queued);
+        drop(writer);
+        assert!(matches!(reader.read(&mut Vec::new()), Progress::Failed(_)));
+    }
+}
