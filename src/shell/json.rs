@@ -24,6 +24,19 @@ pub struct Hex(pub u64);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
+/// JSON that was written before.
+#[derive(Clone, Debug)]
+pub struct Raw(pub Vec<u8>);
+
+impl Field for Raw {
+    fn schema(out: &mut Vec<u8>) {
+        out.extend_from_slice(br#""type":"object""#);
+    }
+    fn json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+}
+
 /// A string, quoted.
 pub fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');

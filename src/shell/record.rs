@@ -17,6 +17,9 @@ pub trait Record: Line {
     fn json(&self, out: &mut Vec<u8>);
 }
 
+/// Appends the JSON Schema of a kind of records.
+pub type Schema = fn(&mut Vec<u8>);
+
 /// Defines a struct whose fields are [`Field`](crate::shell::json::Field)s, and its JSON form: an object that begins
 /// with `"kind"`. The comments of the fields become the descriptions of its schema.
 #[macro_export]
