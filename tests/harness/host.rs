@@ -316,12 +316,14 @@ impl Host {
         unsafe { libc::kill(self.pid(), number) };
     }
 
-    /// The children of this process (as forking servers have), of whichever thread, in order of their numbers.
+    /// The children of this process (as forking servers have), of whichever thread, in order of their numbers; without
+    /// the pump of a session that sees standard error, which is no child that its `wait` would find.
     pub fn children(&self) -> Vec<i32> {
         let of = |tid| std::fs::read_to_string(format!("/proc/{}/task/{tid}/children", self.pid())).unwrap_or_default();
         let all: Vec<String> = self.threads().into_iter().map(|(tid, _)| of(tid)).collect();
         let mut children: Vec<i32> =
             all.iter().flat_map(|text| text.split_whitespace()).filter_map(|word| word.parse().ok()).collect();
+        children.retain(|pid| !is_live_pump(*pid));
         children.sort_unstable();
         children
     }
@@ -359,6 +361,11 @@ impl Drop for Host {
             let _ = std::fs::remove_file(socket_of(*pid));
         }
     }
+}
+
+fn is_live_pump(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.contains("(Manhole pump)") && !stat.contains("(Manhole pump) Z")
 }
 
 /// The manhole's default path in process `pid`.
