@@ -12,6 +12,7 @@ use super::signals::Cause;
 use super::{Manhole, exit, installed};
 use crate::config::signals::Name;
 use crate::log;
+use crate::redirect;
 use crate::server;
 use crate::shell::World;
 use crate::stack::capture::{self, Standing};
@@ -118,6 +119,7 @@ fn serve(manhole: &'static Manhole, registers: Registers, method: Method, why: &
 /// There is no memory even in reserve: the application goes on. What was allocated is lost.
 fn give_up() -> ! {
     dumpable::put_back();
+    redirect::tap::abandon();
     if let Some(manhole) = installed() {
         leave(manhole);
     }
