@@ -16,7 +16,7 @@ use harness::session::{PROMPT, Session, read_to_end};
 
 /// The fixture whose commands do what these tests need, with its manhole from the start.
 fn host() -> Host {
-    Launch::fixture("api_calls").bare().start()
+    Launch::fixture("api_calls").bare().option("redirect_stderr=False").start()
 }
 
 /// Tells it one call, and waits for its answer.

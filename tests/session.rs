@@ -14,9 +14,9 @@ use harness::dump::{Dump, Thread};
 use harness::host::{Host, Launch};
 use harness::session::{PROMPT, Session, read_to_end};
 
-/// A host with 20 threads that do nothing.
+/// A host with 20 threads that do nothing. Its sessions tell each other nothing about standard error.
 fn host() -> Host {
-    Launch::fixture("blocking_calls").start()
+    Launch::fixture("blocking_calls").option("redirect_stderr=False").start()
 }
 
 /// The host still serves, and its calls were not disturbed.

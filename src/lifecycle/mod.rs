@@ -346,6 +346,8 @@ extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
         manhole.actor.close();
     }
     manhole.actor.run();
+    // An observer that was out of memory could not ask for it.
+    redirect::tap::restore();
     thread::count_again();
     None
 }

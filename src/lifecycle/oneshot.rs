@@ -12,7 +12,7 @@ use super::signals::Cause;
 use super::{Manhole, exit, installed};
 use crate::config::signals::Name;
 use crate::log;
-use crate::redirect;
+use crate::redirect::tap;
 use crate::server;
 use crate::shell::World;
 use crate::stack::capture::{self, Standing};
@@ -119,7 +119,8 @@ fn serve(manhole: &'static Manhole, registers: Registers, method: Method, why: &
 /// There is no memory even in reserve: the application goes on. What was allocated is lost.
 fn give_up() -> ! {
     dumpable::put_back();
-    redirect::tap::abandon();
+    tap::give_up(tap::LAST);
+    tap::restore();
     if let Some(manhole) = installed() {
         leave(manhole);
     }

@@ -122,9 +122,8 @@ impl Drop for Stderr {
         if let Source::Tap(tap) = &self.source
             && !tap.is_over()
         {
-            let number = tap.number;
-            tap::give_up(number);
-            (self.run)(ENDING, Box::new(move || tap::restore(number)));
+            tap::give_up(tap.number);
+            (self.run)(ENDING, Box::new(tap::restore));
         }
     }
 }
@@ -218,10 +217,11 @@ impl Tap {
     /// The pump has ended: somebody has killed it, or the application has put something else on descriptor 2.
     fn ending(&self, run: &Run) -> Stage {
         let result = Arc::new(Guarded::new(None));
-        let (place, number) = (result.clone(), self.number);
+        let place = result.clone();
+        tap::give_up(self.number);
         let work = move || {
             let condition = if tap::is_in_place() { Condition::Broken } else { Condition::Moved };
-            tap::restore(number);
+            tap::restore();
             place.with(|place| *place = Some(condition));
         };
         run(ENDING, Box::new(work));

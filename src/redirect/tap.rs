@@ -135,10 +135,13 @@ pub fn number() -> u32 {
     STATE.numbers.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
 }
 
-/// The session of tap `number` is over. Whoever comes next to the application's table may put it back, should the
-/// thread that was asked to hang in something else.
+/// Instead of a number: whichever tap there is.
+pub const LAST: u32 = u32::MAX;
+
+/// The session of tap `number` is over, and [`restore`] may put back what was there. Async-signal-safe.
 pub fn give_up(number: u32) {
-    STATE.given_up.fetch_max(number, Ordering::Release);
+    let last = STATE.numbers.load(Ordering::Relaxed);
+    STATE.given_up.fetch_max(number.min(last), Ordering::Release);
 }
 
 /// Puts the pipe on descriptor 2.
@@ -150,9 +153,8 @@ pub fn install(order: &Order) -> Result<(), Refusal> {
     if filter::has_grown() {
         return Err(Refusal::Filtered);
     }
-    if STATE.is_here() && STATE.number.load(Ordering::Relaxed) <= STATE.given_up.load(Ordering::Acquire) {
-        put_original_back();
-    }
+    // The actor that was asked to may hang in something else.
+    restore();
     if !STATE.lock.acquire_within(PATIENCE) {
         return Err(Refusal::Busy);
     }
@@ -285,16 +287,9 @@ pub fn is_in_place() -> bool {
 
 /// Puts the original back, if it is for us to do: descriptor 2 is still the pipe, and the original still there. What
 /// the application has put there itself stays. If it has closed the original, the pump goes on: nothing is lost.
-/// Tap `number` may have been put back already, and another be in its place.
-pub fn restore(number: u32) {
-    if STATE.is_here() && STATE.number.load(Ordering::Relaxed) == number {
-        put_original_back();
-    }
-}
-
-/// Puts back whatever is installed: an oneshot that must end at once, in the application's table.
-pub fn abandon() {
-    if STATE.is_here() {
+/// Only after [`give_up`]: a thread that comes late must not end the next session's.
+pub fn restore() {
+    if STATE.is_here() && STATE.number.load(Ordering::Relaxed) <= STATE.given_up.load(Ordering::Acquire) {
         put_original_back();
     }
 }

@@ -15,7 +15,7 @@ use super::lines::{Input, Lines};
 use crate::config::Handler;
 use crate::log;
 use crate::protocol::{self, Request, RequestDecoder, Status};
-use crate::shell::{self, Job, Step, World};
+use crate::shell::{self, Answer, Step, World};
 use crate::sys::Errno;
 use crate::sys::socket::{Peer, Socket};
 
@@ -34,7 +34,7 @@ enum Mode {
 
 /// A command at work, and the request it answers.
 struct Running {
-    job: Box<dyn Job>,
+    answer: Answer,
     id: u64,
     /// It has nothing to do before the bell rings, or this moment comes.
     waits: Option<Instant>,
@@ -231,7 +231,9 @@ impl Session {
     pub fn give_up_job(&mut self) {
         if let Some(running) = self.running.take() {
             log!("out of memory: the command of client {} was given up", self.number);
-            self.answer(running.id, b"error: out of memory, the command was given up\n");
+            let mut text = Vec::new();
+            running.answer.give_up("out of memory, the command was given up", &mut text);
+            self.answer(running.id, &text);
             self.finish(running.id, Status::Failed);
         }
     }
@@ -244,7 +246,7 @@ impl Session {
             return false;
         }
         let mut text = Vec::new();
-        let step = shell::step(running.job.as_mut(), world, &mut text);
+        let step = running.answer.step(world, &mut text);
         self.answer(running.id, &text);
         match step {
             Step::More => self.running = Some(running),
@@ -300,9 +302,9 @@ impl Session {
         let line = String::from_utf8_lossy(line);
         match shell::start(&line) {
             Ok(None) => self.finish(id, Status::Success),
-            Ok(Some(job)) => {
+            Ok(Some(answer)) => {
                 log!("client {} (pid={} uid={}): {}", self.number, self.peer.pid, self.peer.uid, line.trim());
-                self.running = Some(Running { job, id, waits: None, remarked: false });
+                self.running = Some(Running { answer, id, waits: None, remarked: false });
             }
             Err(message) => {
                 log!("client {} (pid={} uid={}): {} (refused)", self.number, self.peer.pid, self.peer.uid, line.trim());

@@ -6,10 +6,14 @@
 
 pub mod address;
 pub mod commands;
+pub mod json;
+pub mod output;
 pub mod parse;
 pub mod place;
+pub mod record;
 pub mod registered;
 pub mod spool;
+pub mod stack_record;
 pub mod stack_text;
 pub mod units;
 pub mod variables;
@@ -29,6 +33,7 @@ use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
 use crate::sys::memory::Live;
 use crate::{log, sys};
+use output::{Form, Output};
 
 /// What commands work with, kept from one to the next.
 pub struct World {
@@ -120,19 +125,40 @@ pub enum Step {
 /// A command at work. Each step takes some milliseconds at most and writes some kilobytes.
 pub trait Job {
     /// Does a piece of the work, appending to `out`.
-    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step;
+    fn step(&mut self, world: &mut World, out: &mut Output) -> Step;
 }
 
-/// Runs one step. A panic of ours ends the command, not the session, and tells the client.
-pub fn step(job: &mut dyn Job, world: &mut World, out: &mut Vec<u8>) -> Step {
-    let result = catch_unwind(AssertUnwindSafe(|| job.step(world, out)));
-    result.unwrap_or_else(|_| {
-        let note = panics::take();
-        log!("a command panicked: {note}");
-        out.extend_from_slice(format!("error: the manhole panicked, please report: {note}\n").as_bytes());
-        world.forget();
-        Step::Done(Status::Failed)
-    })
+/// A job and what it answers.
+pub struct Answer {
+    job: Box<dyn Job>,
+    output: Output,
+}
+
+impl Answer {
+    /// Runs one step of the job, and appends what it answers to `out`. A panic of ours ends the command, not the
+    /// session, and tells the client.
+    pub fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+        let result = catch_unwind(AssertUnwindSafe(|| self.job.step(world, &mut self.output)));
+        let step = result.unwrap_or_else(|_| {
+            let note = panics::take();
+            log!("a command panicked: {note}");
+            self.output.fail(&format!("the manhole panicked, please report: {note}"));
+            world.forget();
+            Step::Done(Status::Failed)
+        });
+        if matches!(step, Step::Done(_) | Step::Leave) {
+            self.output.end();
+        }
+        out.append(&mut self.output.take());
+        step
+    }
+
+    /// Gives the job up: what it answers ends with this error.
+    pub fn give_up(mut self, error: &str, out: &mut Vec<u8>) {
+        self.output.fail(error);
+        self.output.end();
+        out.append(&mut self.output.take());
+    }
 }
 
 /// Makes a job of a command's arguments.
@@ -148,17 +174,38 @@ pub struct Command {
     pub summary: &'static str,
     /// More, with examples, for `help NAME`.
     pub help: &'static str,
+    /// The JSON Schemas of the records that it answers with, but for [`output::Failure`], which any may.
+    pub schemas: &'static [record::Schema],
     /// Understands the arguments; an error is one line for the client.
     pub start: Start,
 }
+
+/// What any command takes: its answer as JSON.
+pub const JSON: &str = "--json";
 
 /// How the synopsis of a command begins that takes a format as gdb's commands do.
 pub const FORMAT: &str = "[/FORMAT]";
 
 /// Understands a line. `None` for an empty one.
-pub fn start(line: &str) -> Result<Option<Box<dyn Job>>, String> {
+pub fn start(line: &str) -> Result<Option<Answer>, String> {
     let mut words = parse::words(line)?;
     unglue_format(&mut words);
+    let is_ours = words.first().is_some_and(|name| commands::TABLE.iter().any(|command| command.name == name));
+    let before = words.len();
+    if is_ours {
+        words.retain(|word| word != JSON);
+    }
+    let form = if words.len() < before { Form::Json } else { Form::Text };
+    match job(&words) {
+        Ok(job) => Ok(job.map(|job| Answer { job, output: Output::new(form) })),
+        Err(error) if form == Form::Json => {
+            Ok(Some(Answer { job: Box::new(commands::Refusal(error)), output: Output::new(form) }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn job(words: &[String]) -> Result<Option<Box<dyn Job>>, String> {
     let Some((name, arguments)) = words.split_first() else { return Ok(None) };
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };

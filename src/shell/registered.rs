@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::commands::fail;
+use super::output::Output;
 use super::spool::{self, Progress, Reader, Writer};
 use super::{Job, Step, World};
 use crate::lifecycle::exit;
@@ -156,7 +157,7 @@ struct Posted {
 }
 
 impl Job for Call {
-    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+    fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
         match &mut self.stage {
             Stage::New(arguments) => {
                 let arguments = std::mem::take(arguments);
@@ -164,7 +165,7 @@ impl Job for Call {
             }
             Stage::Posted(posted) => match posted.step(&self.name, world, out) {
                 Step::Done(Status::Usage) => {
-                    out.extend_from_slice(format!("{}\n", self.usage.trim_end()).as_bytes());
+                    out.note(format!("{}\n", self.usage.trim_end()));
                     Step::Done(Status::Usage)
                 }
                 step => step,
@@ -174,7 +175,7 @@ impl Job for Call {
 }
 
 impl Call {
-    fn post(&mut self, arguments: Vec<CString>, world: &World, out: &mut Vec<u8>) -> Step {
+    fn post(&mut self, arguments: Vec<CString>, world: &World, out: &mut Output) -> Step {
         let (writer, output) = spool::pair(world.manhole);
         let name = self.name.clone();
         let work = Box::new(move || run(&name, &arguments, writer));
@@ -190,10 +191,10 @@ impl Call {
 }
 
 impl Posted {
-    fn step(&mut self, name: &str, world: &World, out: &mut Vec<u8>) -> Step {
+    fn step(&mut self, name: &str, world: &World, out: &mut Output) -> Step {
         // Asked first: what it wrote before it left is then read below.
         let left = world.manhole.actor.has_left();
-        let progress = self.output.read(out);
+        let progress = self.output.read(out.lines());
         if !out.is_empty() {
             self.heard = Some(clock::monotonic());
             return Step::More;

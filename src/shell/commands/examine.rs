@@ -5,12 +5,16 @@
 
 #![forbid(unsafe_code)]
 
-use super::fail;
+use super::{Cut, fail};
 use crate::inspect::mappings;
 use crate::inspect::strings::Escaped;
 use crate::protocol::Status;
+use crate::record;
 use crate::shell::address::Evaluation;
+use crate::shell::json::{Bytes, Hex};
+use crate::shell::output::Output;
 use crate::shell::place::angled;
+use crate::shell::record::Line;
 use crate::shell::units::{Format, LONGEST_STRING, Letter, unsigned};
 use crate::shell::{Command, Job, Step, World};
 use crate::sys::memory::{Live, Memory};
@@ -29,6 +33,7 @@ pub const COMMAND: Command = Command {
            ADDRESS is a number, NAME or &NAME of a local or a symbol (both its address), MODULE:NAME,\n\
            *ADDRESS (the pointer stored there), ADDRESS+8, ADDRESS-0x10; parentheses group.\n\
            At most 65536 units (4096 strings) are shown. A string is cut at 200 bytes; the next unit goes on there.",
+    schemas: &[Row::schema, Cut::schema],
     start: |words| {
         let (format, addresses) = match words.split_first() {
             Some((first, rest)) if first.starts_with('/') => (Format::parse(first.trim_start_matches('/'))?, rest),
@@ -54,11 +59,11 @@ struct Examine {
 enum Stage {
     Looking,
     Evaluating(Evaluation),
-    Writing { lines: std::vec::IntoIter<Line>, unreadable: Option<u64> },
+    Writing { lines: std::vec::IntoIter<Units>, unreadable: Option<u64> },
 }
 
 /// What stands on one line.
-struct Line {
+struct Units {
     address: u64,
     bytes: Vec<u8>,
     /// It is a string that goes on.
@@ -72,7 +77,7 @@ impl Examine {
     }
 
     /// Reads what is asked for, as far as it can be read: the lines, and the first address that could not be.
-    fn read(&self, mut address: u64) -> (Vec<Line>, Option<u64>) {
+    fn read(&self, mut address: u64) -> (Vec<Units>, Option<u64>) {
         if self.format.letter == Letter::String {
             return self.read_strings(address);
         }
@@ -83,13 +88,13 @@ impl Examine {
         bytes.truncate(count - count % self.format.size);
         let mut lines = Vec::new();
         for bytes in bytes.chunks(self.format.per_line() * self.format.size) {
-            lines.push(Line { address, bytes: bytes.to_vec(), goes_on: false });
+            lines.push(Units { address, bytes: bytes.to_vec(), goes_on: false });
             address = address.wrapping_add(bytes.len() as u64);
         }
         (lines, unreadable)
     }
 
-    fn read_strings(&self, mut address: u64) -> (Vec<Line>, Option<u64>) {
+    fn read_strings(&self, mut address: u64) -> (Vec<Units>, Option<u64>) {
         let mut lines = Vec::new();
         let mut buffer = [0; LONGEST_STRING];
         while lines.len() < self.format.count {
@@ -99,7 +104,7 @@ impl Examine {
             let text = bytes.get(..end.unwrap_or(count)).unwrap_or_default();
             let goes_on = end.is_none();
             if count > 0 {
-                lines.push(Line { address, bytes: text.to_vec(), goes_on });
+                lines.push(Units { address, bytes: text.to_vec(), goes_on });
             }
             address = address.wrapping_add(text.len() as u64 + u64::from(!goes_on));
             if goes_on && count < buffer.len() {
@@ -110,7 +115,7 @@ impl Examine {
     }
 
     /// Names the lines, and what is shown as addresses.
-    fn name(&self, world: &mut World, lines: &[Line]) {
+    fn name(&self, world: &mut World, lines: &[Units]) {
         let mut addresses: Vec<u64> = lines.iter().map(|line| line.address).collect();
         if self.format.letter == Letter::Address {
             addresses.extend(lines.iter().flat_map(|line| line.bytes.chunks(self.format.size)).map(unsigned));
@@ -118,27 +123,77 @@ impl Examine {
         world.symbolizer.resolve(&world.modules, &addresses);
     }
 
-    fn write(&self, world: &World, line: &Line, out: &mut Vec<u8>) {
-        let mut text = format!("{:#x}{}:", line.address, angled(world, line.address));
+    fn row(&self, world: &World, line: &Units) -> Row {
+        let name = |address| angled(world, address).trim_start().to_owned();
+        let mut row = Row {
+            address: Hex(line.address),
+            symbol: name(line.address),
+            string: None,
+            goes_on: line.goes_on,
+            units: Vec::new(),
+        };
         if self.format.letter == Letter::String {
-            let more = if line.goes_on { "..." } else { "" };
-            text.push_str(&format!("\t\"{}\"{more}", Escaped(&line.bytes)));
-        } else {
-            for unit in line.bytes.chunks(self.format.size) {
-                text.push('\t');
-                self.format.write(unit, &mut text);
-                if self.format.letter == Letter::Address {
-                    text.push_str(&angled(world, unsigned(unit)));
-                }
-            }
+            row.string = Some(Bytes(line.bytes.clone()));
+            return row;
         }
-        text.push('\n');
-        out.extend_from_slice(text.as_bytes());
+        for bytes in line.bytes.chunks(self.format.size) {
+            let mut text = String::new();
+            self.format.write(bytes, &mut text);
+            let symbol = if self.format.letter == Letter::Address { name(unsigned(bytes)) } else { String::new() };
+            row.units.push(Unit { text, symbol });
+        }
+        row
+    }
+}
+
+record! {
+    /// A unit of memory.
+    struct Unit as "unit" {
+        /// As the format shows it.
+        text: String,
+        /// With format a: `<SYMBOL+OFFSET>` of what it points to, or nothing.
+        symbol: String,
+    }
+}
+
+record! {
+    /// A line of memory.
+    struct Row as "memory" {
+        /// Where it lies.
+        address: Hex,
+        /// `<SYMBOL+OFFSET>` of what covers that, or nothing.
+        symbol: String,
+        /// With format s: the string.
+        string: Option<Bytes>,
+        /// That string was cut, and goes on.
+        goes_on: bool,
+        /// With the other formats: the units.
+        units: Vec<Unit>,
+    }
+}
+
+impl Line for Unit {
+    fn line(&self, out: &mut Vec<u8>) {
+        let blank = if self.symbol.is_empty() { "" } else { " " };
+        out.extend_from_slice(format!("\t{}{blank}{}", self.text, self.symbol).as_bytes());
+    }
+}
+
+impl Line for Row {
+    fn line(&self, out: &mut Vec<u8>) {
+        let blank = if self.symbol.is_empty() { "" } else { " " };
+        out.extend_from_slice(format!("{:#x}{blank}{}:", self.address.0, self.symbol).as_bytes());
+        if let Some(string) = &self.string {
+            let more = if self.goes_on { "..." } else { "" };
+            out.extend_from_slice(format!("\t\"{}\"{more}", Escaped(&string.0)).as_bytes());
+        }
+        self.units.iter().for_each(|unit| unit.line(out));
+        out.push(b'\n');
     }
 }
 
 impl Job for Examine {
-    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+    fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
         match &mut self.stage {
             Stage::Looking => match world.look() {
                 Ok(()) => self.next().unwrap_or(Step::Done(Status::Success)),
@@ -156,9 +211,9 @@ impl Job for Examine {
             },
             Stage::Writing { lines, unreadable } => {
                 let unreadable = *unreadable;
-                let piece: Vec<Line> = lines.by_ref().take(LINES).collect();
+                let piece: Vec<Units> = lines.by_ref().take(LINES).collect();
                 let is_done = lines.as_slice().is_empty();
-                piece.iter().for_each(|line| self.write(world, line, out));
+                piece.iter().for_each(|line| out.put(&self.row(world, line)));
                 if !is_done {
                     return Step::More;
                 }
@@ -166,7 +221,8 @@ impl Job for Examine {
                     return fail(out, &format!("cannot read {address:#x}: {}", mappings::why_unreadable(address)));
                 }
                 if self.format.is_cut {
-                    out.extend_from_slice(format!("cut: at most {} units are shown\n", self.format.count).as_bytes());
+                    let limit = self.format.count;
+                    out.put(&Cut { limit, note: format!("at most {limit} units are shown") });
                 }
                 self.next().unwrap_or(Step::Done(Status::Success))
             }

@@ -3,48 +3,114 @@
 #![forbid(unsafe_code)]
 
 use super::{TABLE, nearest, once};
-use crate::shell::{Command, registered};
+use crate::record;
+use crate::shell::json::Raw;
+use crate::shell::record::Line;
+use crate::shell::{Command, output, registered};
 
 pub const COMMAND: Command = Command {
     name: "help",
     synopsis: "[COMMAND]",
     summary: "List the commands, or explain one.",
-    help: "help stacks",
+    help: "help               the commands, a line each\n\
+           help stacks        one of them, with examples\n\
+           help --json        for programs: each with the JSON Schemas of the records that it answers with\n\n\
+           Any command takes --json, and answers with an array of records then, one a line; each says its kind.\n\
+           An error is a record of kind error.",
+    schemas: &[Entry::schema, output::Failure::schema],
     start: |arguments| match arguments {
-        [] => Ok(once(|_| Ok(list()))),
+        [] => Ok(once(|_, out| {
+            TABLE.iter().map(Entry::built_in).for_each(|entry| out.put(&entry));
+            let registered = registered::each(Entry::registered);
+            if !registered.is_empty() {
+                out.note("\nRegistered by the application, run on its thread `Manhole actor`:\n");
+                registered.iter().for_each(|entry| out.put(entry));
+            }
+            Ok(())
+        })),
         [name] => {
-            let text = explain(name)?;
-            Ok(once(move |_| Ok(text.clone())))
+            let entry = find(name)?;
+            Ok(once(move |_, out| {
+                if out.is_json() {
+                    out.put(&entry);
+                }
+                out.note(entry.explanation());
+                Ok(())
+            }))
         }
         _ => Err("takes one command's name".to_owned()),
     },
 };
 
-fn list() -> String {
-    let mut text = String::new();
-    for command in TABLE {
-        text.push_str(&row(command.name, command.synopsis, command.summary));
+record! {
+    /// A command.
+    struct Entry as "command" {
+        /// What one types.
+        name: String,
+        /// Its arguments.
+        synopsis: String,
+        /// What it does, in a line.
+        summary: String,
+        /// More, with examples.
+        help: String,
+        /// It belongs to the application, and answers with text only.
+        registered: bool,
+        /// JSON Schemas of the records that it answers with, beside those of kind error.
+        schemas: Vec<Raw>,
     }
-    let registered = registered::each(|command| row(&command.name, &command.synopsis, command.summary()));
-    if !registered.is_empty() {
-        text.push_str("\nRegistered by the application, run on its thread `Manhole actor`:\n");
-        text.extend(registered);
-    }
-    text
 }
 
-fn row(name: &str, synopsis: &str, summary: &str) -> String {
-    let usage = format!("{name} {synopsis}");
-    if usage.len() < 20 { format!("{usage:<20}{summary}\n") } else { format!("{usage}\n{:<20}{summary}\n", "") }
+impl Entry {
+    fn built_in(command: &Command) -> Self {
+        let schema = |schema: &crate::shell::record::Schema| {
+            let mut bytes = Vec::new();
+            schema(&mut bytes);
+            Raw(bytes)
+        };
+        Self {
+            name: command.name.to_owned(),
+            synopsis: command.synopsis.to_owned(),
+            summary: command.summary.to_owned(),
+            help: command.help.trim_end().to_owned(),
+            registered: false,
+            schemas: command.schemas.iter().map(schema).collect(),
+        }
+    }
+
+    fn registered(command: &registered::Registered) -> Self {
+        Self {
+            name: command.name.clone(),
+            synopsis: command.synopsis.clone(),
+            summary: command.summary().to_owned(),
+            help: command.help.trim_end().to_owned(),
+            registered: true,
+            schemas: Vec::new(),
+        }
+    }
+
+    fn explanation(&self) -> String {
+        // The first line of a registered command's help is its summary.
+        let summary = if self.registered { String::new() } else { format!("{}\n\n", self.summary) };
+        format!("{} {}\n{summary}{}\n", self.name, self.synopsis, self.help)
+    }
 }
 
-fn explain(name: &str) -> Result<String, String> {
-    let Some(command) = TABLE.iter().find(|command| command.name == name) else {
-        let registered = registered::one(name, |it| format!("{} {}\n{}\n", it.name, it.synopsis, it.help.trim_end()));
-        return registered.ok_or_else(|| match nearest(name) {
-            Some(known) => format!("no command {name:?}; did you mean {known}?"),
-            None => format!("no command {name:?}"),
-        });
-    };
-    Ok(format!("{} {}\n{}\n\n{}\n", command.name, command.synopsis, command.summary, command.help.trim_end()))
+impl Line for Entry {
+    fn line(&self, out: &mut Vec<u8>) {
+        let usage = format!("{} {}", self.name, self.synopsis);
+        let line = if usage.len() < 20 {
+            format!("{usage:<20}{}\n", self.summary)
+        } else {
+            format!("{usage}\n{:<20}{}\n", "", self.summary)
+        };
+        out.extend_from_slice(line.as_bytes());
+    }
+}
+
+fn find(name: &str) -> Result<Entry, String> {
+    let built_in = TABLE.iter().find(|command| command.name == name).map(Entry::built_in);
+    built_in.or_else(|| registered::one(name, Entry::registered)).ok_or_else(|| match nearest(name) {
+        Some(known) => format!("no command {name:?}; did you mean {known}?"),
+        None => format!("no command {name:?}"),
+    })
 }

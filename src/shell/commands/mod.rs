@@ -19,6 +19,9 @@ use std::time::Duration;
 use super::{Command, Job, Step, World, registered};
 use crate::config::nearest;
 use crate::protocol::Status;
+use crate::record;
+use crate::shell::output::Output;
+use crate::shell::record::Line;
 pub use stacks::write_all as write_stacks;
 
 /// All commands, in the order in which `help` lists them.
@@ -39,27 +42,51 @@ const EXIT: Command = Command {
     synopsis: "",
     summary: "Leave. ^D does the same.",
     help: "The process goes on; only this connection ends.",
+    schemas: &[],
     start: |arguments| no_arguments(arguments).map(|()| Box::new(Exit) as Box<dyn Job>),
 };
 
 struct Exit;
 
 impl Job for Exit {
-    fn step(&mut self, _: &mut World, _: &mut Vec<u8>) -> Step {
+    fn step(&mut self, _: &mut World, _: &mut Output) -> Step {
         Step::Leave
     }
 }
 
-/// A job that writes one text in one step.
+/// A line that no job could be made of, for those who want JSON.
+pub struct Refusal(pub String);
+
+impl Job for Refusal {
+    fn step(&mut self, _: &mut World, out: &mut Output) -> Step {
+        out.fail(&self.0);
+        Step::Done(Status::Usage)
+    }
+}
+
+record! {
+    /// Not everything is shown.
+    struct Cut as "cut" {
+        /// As many are.
+        limit: usize,
+        /// What to know or do about it.
+        note: String,
+    }
+}
+
+impl Line for Cut {
+    fn line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("cut: {}\n", self.note).as_bytes());
+    }
+}
+
+/// A job of one step.
 struct Once<F>(F);
 
-impl<F: FnMut(&mut World) -> Result<String, String>> Job for Once<F> {
-    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
-        match self.0(world) {
-            Ok(text) => {
-                out.extend_from_slice(text.as_bytes());
-                Step::Done(Status::Success)
-            }
+impl<F: FnMut(&mut World, &mut Output) -> Result<(), String>> Job for Once<F> {
+    fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
+        match self.0(world, out) {
+            Ok(()) => Step::Done(Status::Success),
             Err(error) => fail(out, &error),
         }
     }
@@ -72,13 +99,13 @@ pub(super) fn nearest(word: &str) -> Option<String> {
     nearest::nearest(word, names).map(str::to_owned)
 }
 
-fn once(work: impl FnMut(&mut World) -> Result<String, String> + 'static) -> Box<dyn Job> {
+fn once(work: impl FnMut(&mut World, &mut Output) -> Result<(), String> + 'static) -> Box<dyn Job> {
     Box::new(Once(work))
 }
 
-/// Ends a job with an error line.
-pub(super) fn fail(out: &mut Vec<u8>, error: &str) -> Step {
-    out.extend_from_slice(format!("error: {error}\n").as_bytes());
+/// Ends a job with an error.
+pub(super) fn fail(out: &mut Output, error: &str) -> Step {
+    out.fail(error);
     Step::Done(Status::Failed)
 }
 

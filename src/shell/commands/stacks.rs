@@ -11,9 +11,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{fail, threads};
 use crate::protocol::Status;
+use crate::shell::output::{Form, Output};
 use crate::shell::parse::Arguments;
 use crate::shell::stack_text::{Style, Text};
-use crate::shell::{Command, Job, Step, World};
+use crate::shell::{Command, Job, Step, World, stack_record};
 use crate::stack::{Ending, Frame, Limits, Method, Outcome, ThreadStack};
 use crate::sys::Errno;
 use crate::sys::memory::Live;
@@ -33,6 +34,7 @@ pub const COMMAND: Command = Command {
            ptrace (stopped for microseconds), signal (only where ptrace is refused), interrupted (the thread\n\
            that serves an oneshot), or none.\n\
            A stack that did not reach the thread's first frame ends with a line that says why.",
+    schemas: &[stack_record::Stack::schema, stack_record::Exited::schema, stack_record::Summary::schema],
     start: |arguments| Ok(Box::new(Stacks::new(arguments)?)),
 };
 
@@ -115,7 +117,7 @@ impl Stacks {
 }
 
 impl Job for Stacks {
-    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+    fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
         match &mut self.stage {
             Stage::Listing => match self.list(world) {
                 Ok(stage) => self.stage = stage,
@@ -154,9 +156,14 @@ impl Job for Stacks {
             Stage::Writing { groups, text, tally } => {
                 while out.len() < PIECE {
                     match groups.next() {
-                        Some(group) => text.write(&group, world, out),
+                        Some(group) if out.is_json() => stack_record::put(&group, self.style, self.limit, world, out),
+                        Some(group) => text.write(&group, world, out.lines()),
                         None => {
-                            out.extend_from_slice(tally.line(self.began.elapsed()).as_bytes());
+                            let took = self.began.elapsed();
+                            if out.is_json() {
+                                out.put(&tally.record(took));
+                            }
+                            out.note(tally.line(took));
                             return Step::Done(Status::Success);
                         }
                     }
@@ -170,14 +177,13 @@ impl Job for Stacks {
 /// The whole dump for a caller without a session, piece by piece; how many threads it shows.
 pub fn write_all(world: &mut World, sink: &mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> Result<usize, Errno> {
     let mut job = Stacks::new(&[]).map_err(|_| Errno::EINVAL)?;
-    let (mut threads, mut piece) = (0, Vec::new());
+    let (mut threads, mut piece) = (0, Output::new(Form::Text));
     loop {
         let step = job.step(world, &mut piece);
         if let Stage::Writing { tally, .. } = &job.stage {
             threads = tally.threads;
         }
-        sink(&piece)?;
-        piece.clear();
+        sink(&piece.take())?;
         match step {
             // `stacks` never waits.
             Step::More | Step::Waiting(_) | Step::Remark(_) => {}
@@ -272,6 +278,22 @@ impl Tally {
             tally.truncated += usize::from(stack.ending != Ending::FirstFrame);
         }
         tally
+    }
+
+    fn record(&self, took: Duration) -> stack_record::Summary {
+        stack_record::Summary {
+            threads: self.threads,
+            by_proc: self.by_proc,
+            by_ptrace: self.by_ptrace,
+            by_signal: self.by_signal,
+            interrupted: self.interrupted,
+            truncated: self.truncated,
+            exited: self.exited,
+            not_captured: self.cut,
+            unloaded: self.unloaded,
+            stopped_seconds: self.stopped,
+            seconds: took,
+        }
     }
 
     fn line(&self, took: Duration) -> String {

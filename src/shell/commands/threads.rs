@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use super::fail;
 use crate::config::glob;
 use crate::inspect::sockets::Sockets;
@@ -9,6 +11,10 @@ use crate::inspect::strings::Escaped;
 use crate::inspect::syscalls::{self, ThreadContext};
 use crate::inspect::threads::{self, Reader};
 use crate::protocol::Status;
+use crate::record;
+use crate::shell::json::Bytes;
+use crate::shell::output::Output;
+use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
 use crate::stack::capture::dumpable::Dumpable;
 use crate::sys::procfs;
@@ -18,6 +24,7 @@ pub const COMMAND: Command = Command {
     synopsis: "[TID|NAME-GLOB]",
     summary: "List the threads: name, state, CPU time, the system call each sits in with its arguments.",
     help: "threads\nthreads 'io_thd_*'\n\nCPU time is in seconds, user and kernel together. A running thread has no system call to show.",
+    schemas: &[Row::schema],
     start: |arguments| match arguments {
         [] => Ok(Box::new(List { which: None, rest: None, shown: 0, sockets: Sockets::default() })),
         [which] => Ok(Box::new(List { which: Some(which.clone()), rest: None, shown: 0, sockets: Sockets::default() })),
@@ -36,13 +43,13 @@ struct List {
 }
 
 impl Job for List {
-    fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
+    fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
         let Some(rest) = &mut self.rest else {
             match procfs::thread_ids() {
                 Ok(ids) => self.rest = Some(ids.into_iter()),
                 Err(error) => return fail(out, &format!("cannot list /proc/self/task: {}", error.desc())),
             }
-            out.extend_from_slice(b"    TID NAME            STATE                   CPU s  SYSTEM CALL\n");
+            out.note("    TID NAME            STATE                   CPU s  SYSTEM CALL\n");
             return Step::More;
         };
         let reader = Reader::new();
@@ -60,23 +67,23 @@ impl Job for List {
                 continue;
             }
             self.shown += 1;
-            let call = match &facts.call {
-                _ if tid == world.own_tid && world.interruption.is_some() => {
-                    "(stands still and serves this)".to_owned()
-                }
-                _ if tid == world.own_tid => "(the manhole's own thread)".to_owned(),
-                _ if Some(tid) == idle => "(the manhole's own thread, idle)".to_owned(),
-                Some(call) => syscalls::describe(call, &ThreadContext::new(tid, Some(&self.sockets))).to_string(),
-                None => "-".to_owned(),
+            let role = match tid {
+                _ if tid == world.own_tid && world.interruption.is_some() => Some("stands still and serves this"),
+                _ if tid == world.own_tid => Some("the manhole's own thread"),
+                _ if Some(tid) == idle => Some("the manhole's own thread, idle"),
+                _ => None,
             };
-            let line = format!(
-                "{tid:>7} {:<15} {} {:<16} {:>10.3}  {call}\n",
-                Escaped(&facts.name).to_string(),
-                char::from(facts.state),
-                format!("({})", threads::state_word(facts.state)),
-                facts.cpu.as_secs_f64(),
-            );
-            out.extend_from_slice(line.as_bytes());
+            let context = ThreadContext::new(tid, Some(&self.sockets));
+            let call = facts.call.as_ref().filter(|_| role.is_none());
+            out.put(&Row {
+                tid,
+                name: Bytes(facts.name),
+                state: char::from(facts.state).to_string(),
+                state_word: threads::state_word(facts.state),
+                cpu_seconds: facts.cpu,
+                call: call.map(|call| syscalls::describe(call, &context).to_string()),
+                role,
+            });
         }
         if rest.len() > 0 {
             return Step::More;
@@ -85,6 +92,40 @@ impl Job for List {
             Some(which) if self.shown == 0 => fail(out, &format!("no thread matches {which:?}")),
             _ => Step::Done(Status::Success),
         }
+    }
+}
+
+record! {
+    /// A thread.
+    struct Row as "thread" {
+        /// Its id.
+        tid: i32,
+        /// Its name.
+        name: Bytes,
+        /// The kernel's letter: R, S, D, T, t, Z, I.
+        state: String,
+        /// The same in a word.
+        state_word: &'static str,
+        /// Time on a processor, user and kernel together.
+        cpu_seconds: Duration,
+        /// The system call that it sits in, with its arguments decoded.
+        call: Option<String>,
+        /// What it is to the manhole, when it is anything.
+        role: Option<&'static str>,
+    }
+}
+
+impl Line for Row {
+    fn line(&self, out: &mut Vec<u8>) {
+        let Self { tid, state, .. } = self;
+        let (name, word) = (Escaped(&self.name.0).to_string(), format!("({})", self.state_word));
+        let call = match (self.role, &self.call) {
+            (Some(role), _) => format!("({role})"),
+            (None, Some(call)) => call.clone(),
+            (None, None) => "-".to_owned(),
+        };
+        let cpu = self.cpu_seconds.as_secs_f64();
+        out.extend_from_slice(format!("{tid:>7} {name:<15} {state} {word:<16} {cpu:>10.3}  {call}\n").as_bytes());
     }
 }
 

@@ -1,0 +1,132 @@
+//! What a command answers, on its way to the client: lines for eyes, or one JSON array.
+//!
+//! Context: the observer. A command puts records; which form they take is the client's choice (`--json`). In JSON an
+//! answer is an array with one record a line, so it can be read as a whole or as it comes.
+
+#![forbid(unsafe_code)]
+
+use super::record::Record;
+use crate::record;
+use crate::shell::record::Line;
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Lines for eyes.
+    Text,
+    /// A JSON array of records.
+    Json,
+}
+
+/// An answer, as far as it was not taken yet.
+pub struct Output {
+    form: Form,
+    bytes: Vec<u8>,
+    /// JSON: something stands in the array.
+    begun: bool,
+}
+
+record! {
+    /// Why a command did not do, or not finish, what it was asked for.
+    pub struct Failure as "error" {
+        /// The sentence.
+        error: String,
+    }
+}
+
+impl Line for Failure {
+    fn line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("error: {}\n", self.error).as_bytes());
+    }
+}
+
+impl Output {
+    /// Nothing yet.
+    pub fn new(form: Form) -> Self {
+        Self { form, bytes: Vec::new(), begun: false }
+    }
+
+    /// Whether records are wanted as JSON.
+    pub fn is_json(&self) -> bool {
+        self.form == Form::Json
+    }
+
+    /// Puts a record.
+    pub fn put(&mut self, record: &dyn Record) {
+        match self.form {
+            Form::Text => record.line(&mut self.bytes),
+            Form::Json => {
+                self.bytes.extend_from_slice(if self.begun { b",\n" } else { b"[" });
+                self.begun = true;
+                record.json(&mut self.bytes);
+            }
+        }
+    }
+
+    /// Puts the record of an error.
+    pub fn fail(&mut self, error: &str) {
+        self.put(&Failure { error: error.to_owned() });
+    }
+
+    /// What only eyes want: a heading, a remark.
+    pub fn note(&mut self, text: impl AsRef<[u8]>) {
+        if self.form == Form::Text {
+            self.bytes.extend_from_slice(text.as_ref());
+        }
+    }
+
+    /// The lines for eyes, for what writes many of them; nothing that is written here reaches a JSON answer.
+    pub fn lines(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Bytes that were not taken yet.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The answer is complete.
+    pub fn end(&mut self) {
+        if self.form == Form::Json {
+            self.bytes.extend_from_slice(if self.begun { b"]\n" } else { b"[]\n" });
+        }
+    }
+
+    /// Takes what there is.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_however_it_is_taken() {
+        let mut output = Output::new(Form::Json);
+        let mut all = Vec::new();
+        output.note("TITLE\n");
+        for error in ["a", "b"] {
+            output.fail(error);
+            all.extend(output.take());
+        }
+        output.end();
+        all.extend(output.take());
+        let expected = "[{\"kind\":\"error\",\"error\":\"a\"},\n{\"kind\":\"error\",\"error\":\"b\"}]\n";
+        assert_eq!(String::from_utf8(all).unwrap(), expected);
+        let mut nothing = Output::new(Form::Json);
+        nothing.end();
+        assert_eq!(nothing.take(), b"[]\n");
+        let mut text = Output::new(Form::Text);
+        text.note("TITLE\n");
+        text.fail("a");
+        text.end();
+        assert_eq!(text.take(), b"TITLE\nerror: a\n");
+    }
+}
