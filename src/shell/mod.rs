@@ -27,6 +27,7 @@ use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
 use crate::protocol::Status;
+use crate::redirect;
 use crate::stack::capture::{Capture, Standing};
 use crate::stack::modules::Modules;
 use crate::stack::symbols::Symbolizer;
@@ -89,9 +90,10 @@ impl World {
         self.modules.refresh(&Live).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))
     }
 
-    /// The actor's thread id while it has nothing to do.
+    /// The actor's thread id while it has nothing to do, or the session's own standard error.
     pub fn idle_actor(&self) -> Option<i32> {
-        self.manhole.actor.tid().filter(|_| self.manhole.actor.busy().is_none())
+        let busy = self.manhole.actor.busy().filter(|(what, _)| !redirect::does(what));
+        self.manhole.actor.tid().filter(|_| busy.is_none())
     }
 
     /// Drops what can be learnt again.
