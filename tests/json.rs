@@ -62,7 +62,9 @@ fn array(session: &mut Session, line: &str) -> Vec<Value> {
 }
 
 fn host() -> Host {
-    Launch::new("/bin/cat").option(r#"locals={"start": "&main", "text": "x", "number": 0x10}, redirect_stderr=False"#).start()
+    Launch::new("/bin/cat")
+        .option(r#"locals={"start": "&main", "text": "x", "number": 0x10}, redirect_stderr=False"#)
+        .start()
 }
 
 #[test]
@@ -81,6 +83,7 @@ fn records_are_what_the_schemas_say() {
     let samples = [
         "help --json",
         "help --json stacks",
+        "help filters --json",
         "stacks --json",
         "stacks --raw --group --json",
         "stacks --limit 2 --json",

@@ -411,7 +411,6 @@ fn one_session_has_it_and_the_next_gets_it() {
     drop(first);
     writer.wait_until(&tapped, false);
     writer.wait_until(&before, false);
-    wait_for(&mut second, "# standard error is shown to you from now on");
     writer.ask("say to the second");
     wait_for(&mut second, "to the second");
     drop(second);

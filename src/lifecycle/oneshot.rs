@@ -119,6 +119,7 @@ fn serve(manhole: &'static Manhole, registers: Registers, method: Method, why: &
 /// There is no memory even in reserve: the application goes on. What was allocated is lost.
 fn give_up() -> ! {
     dumpable::put_back();
+    tap::give_up(tap::LAST);
     tap::restore();
     if let Some(manhole) = installed() {
         leave(manhole);

@@ -34,6 +34,15 @@ use tap::{Order, Refusal};
 /// it waits for the pump.
 const ROOM: usize = 1 << 20;
 
+/// What the work is called that is done there.
+const BEGINNING: &str = "leading standard error through a pipe";
+const ENDING: &str = "putting standard error back";
+
+/// Whether work of this name is done here: some hundred microseconds that concern nobody.
+pub fn does(what: &str) -> bool {
+    matches!(what, BEGINNING | ENDING)
+}
+
 /// Has work done on a thread in the application's descriptor table, at once or soon; false when there is none.
 pub type Run = Box<dyn Fn(&'static str, Box<dyn FnOnce() + Send>) -> bool>;
 
@@ -113,13 +122,15 @@ impl Drop for Stderr {
         if let Source::Tap(tap) = &self.source
             && !tap.is_over()
         {
-            (self.run)("putting standard error back", Box::new(tap::restore));
+            tap::give_up(tap.number);
+            (self.run)(ENDING, Box::new(tap::restore));
         }
     }
 }
 
 /// The observer's side of a tap.
 struct Tap {
+    number: u32,
     /// Held, not read: so that the application gets no SIGPIPE when somebody kills the pump.
     _source: File,
     operator: File,
@@ -145,7 +156,9 @@ impl Tap {
         let (operator, operators_end) = pipe::pipe(OFlag::O_NONBLOCK.bits()).map_err(failed)?;
         pipe::enlarge(&source, ROOM);
         let identity = |file| stat::of(file).map(|status| status.identity()).map_err(failed);
+        let number = tap::number();
         let order = Order {
+            number,
             tid: process::proc_tid().unwrap_or_else(process::tid),
             numbers: [source.raw(), sink.raw(), operators_end.raw()],
             identities: [identity(&source)?, identity(&operator)?],
@@ -156,11 +169,11 @@ impl Tap {
             let installed = tap::install(&order);
             place.with(|place| *place = Some(installed));
         };
-        if !run("leading standard error through a pipe", Box::new(work)) {
+        if !run(BEGINNING, Box::new(work)) {
             return Err(Refusal::NoActor);
         }
         let stage = Stage::Beginning { _ends: [sink, operators_end], result };
-        Ok(Self { _source: source, operator, stage })
+        Ok(Self { number, _source: source, operator, stage })
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -187,7 +200,7 @@ impl Tap {
             for _ in 0..16 {
                 match self.operator.read(&mut buffer) {
                     Ok(0) => {
-                        self.stage = Self::ending(run);
+                        self.stage = self.ending(run);
                         break;
                     }
                     Ok(count) => lines.push(buffer.get(..count).unwrap_or_default(), out),
@@ -202,15 +215,16 @@ impl Tap {
     }
 
     /// The pump has ended: somebody has killed it, or the application has put something else on descriptor 2.
-    fn ending(run: &Run) -> Stage {
+    fn ending(&self, run: &Run) -> Stage {
         let result = Arc::new(Guarded::new(None));
         let place = result.clone();
+        tap::give_up(self.number);
         let work = move || {
             let condition = if tap::is_in_place() { Condition::Broken } else { Condition::Moved };
             tap::restore();
             place.with(|place| *place = Some(condition));
         };
-        run("putting standard error back", Box::new(work));
+        run(ENDING, Box::new(work));
         Stage::Ending(result)
     }
 }

@@ -10,7 +10,7 @@
 //! no SIGPIPE until the session ends.
 //!
 //! Going back is not one step for the bytes: those in the pipe at that moment arrive after what is written directly
-//! from then on. So [`restore`] waits for a moment of calm, which only an application that writes without a pause for
+//! from then on. So going back waits for a moment of calm, which only an application that writes without a pause for
 //! a second does not have. It then may find two neighbouring lines of the log exchanged; none is lost.
 
 #![forbid(unsafe_code)]
@@ -75,6 +75,8 @@ impl fmt::Display for Refusal {
 /// The pipes of a tap, as their maker names them to whoever installs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
+    /// The tap's number, by which it is known.
+    pub number: u32,
     /// A thread in whose descriptor table they are.
     pub tid: i32,
     /// Both ends of the pipe for descriptor 2, and the operator's end to write to.
@@ -89,6 +91,10 @@ struct State {
     lock: Lock,
     /// The process that it is installed in, 0 for none.
     owner: AtomicI32,
+    /// Which tap is installed, the last one that was given up, and the last that there is.
+    number: AtomicU32,
+    given_up: AtomicU32,
+    numbers: AtomicU32,
     /// Which pipe.
     pipe: [AtomicU64; 2],
     /// Where the original is kept, and which file it is.
@@ -104,6 +110,9 @@ struct State {
 static STATE: State = State {
     lock: Lock::new(),
     owner: AtomicI32::new(0),
+    number: AtomicU32::new(0),
+    given_up: AtomicU32::new(0),
+    numbers: AtomicU32::new(0),
     pipe: [const { AtomicU64::new(0) }; 2],
     saved: AtomicI32::new(-1),
     original: [const { AtomicU64::new(0) }; 2],
@@ -121,6 +130,20 @@ impl Drop for Held {
     }
 }
 
+/// A number for a new tap.
+pub fn number() -> u32 {
+    STATE.numbers.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+}
+
+/// Instead of a number: whichever tap there is.
+pub const LAST: u32 = u32::MAX;
+
+/// The session of tap `number` is over, and [`restore`] may put back what was there. Async-signal-safe.
+pub fn give_up(number: u32) {
+    let last = STATE.numbers.load(Ordering::Relaxed);
+    STATE.given_up.fetch_max(number.min(last), Ordering::Release);
+}
+
 /// Puts the pipe on descriptor 2.
 pub fn install(order: &Order) -> Result<(), Refusal> {
     let own = process::pid();
@@ -130,6 +153,8 @@ pub fn install(order: &Order) -> Result<(), Refusal> {
     if filter::has_grown() {
         return Err(Refusal::Filtered);
     }
+    // The actor that was asked to may hang in something else.
+    restore();
     if !STATE.lock.acquire_within(PATIENCE) {
         return Err(Refusal::Busy);
     }
@@ -182,6 +207,7 @@ fn lead_through(order: &Order, flags: i32, saved: RawFd, original: (u64, u64)) -
         return Err(Refusal::Busy);
     }
     if replaced.is_ok() {
+        STATE.number.store(order.number, Ordering::Relaxed);
         STATE.owner.store(process::pid(), Ordering::Release);
     }
     replaced
@@ -261,10 +287,14 @@ pub fn is_in_place() -> bool {
 
 /// Puts the original back, if it is for us to do: descriptor 2 is still the pipe, and the original still there. What
 /// the application has put there itself stays. If it has closed the original, the pump goes on: nothing is lost.
+/// Only after [`give_up`]: a thread that comes late must not end the next session's.
 pub fn restore() {
-    if !STATE.is_here() {
-        return;
+    if STATE.is_here() && STATE.number.load(Ordering::Relaxed) <= STATE.given_up.load(Ordering::Acquire) {
+        put_original_back();
     }
+}
+
+fn put_original_back() {
     if STATE.pump.with(|slot| *slot).is_some_and(Slot::is_gone) {
         revive();
     }
@@ -348,7 +378,7 @@ pub fn finish() {
     let pump = STATE.pump.with(|slot| *slot);
     let flags = (OFlag::O_RDONLY | OFlag::O_NONBLOCK).bits();
     let reader = File::open_at(nix::libc::AT_FDCWD, c"/proc/thread-self/fd/2", flags);
-    restore();
+    put_original_back();
     let (Some(pump), Ok(reader)) = (pump, reader) else { return };
     let start = Instant::now();
     while start.elapsed() < PATIENCE && !pump.is_gone() {

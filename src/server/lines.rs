@@ -29,6 +29,20 @@ impl Lines {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether the running command is to end: the key ^C, as a terminal or a client sends it, or a line `^C`. What was
+    /// typed before it is forgotten, as a terminal does.
+    pub fn take_interrupt(&mut self) -> bool {
+        let key = self.bytes.iter().position(|byte| *byte == 3).map(|at| at + 1);
+        let mut end = 0;
+        let line = self.bytes.split_inclusive(|byte| *byte == b'\n').find_map(|line| {
+            end += line.len();
+            (line.ends_with(b"\n") && line.trim_ascii() == b"^C").then_some(end)
+        });
+        let Some(end) = key.max(line) else { return false };
+        self.bytes.drain(..end);
+        true
+    }
+
     /// Whether a whole line waits.
     pub fn has_line(&self) -> bool {
         self.bytes.contains(&b'\n')
@@ -79,6 +93,19 @@ mod tests {
         assert_eq!(lines.next(false), None);
         assert_eq!(lines.next(true), Some(Input::Line(b"ex".to_vec())));
         assert_eq!(lines.next(true), None);
+    }
+
+    #[test]
+    fn an_interrupt_and_what_was_typed_before_it() {
+        for (typed, rest) in [(&b"a\nb\n^C\nc\n"[..], &b"c\n"[..]), (b"a\n\x03", b""), (b" ^C \r\n", b"")] {
+            let mut lines = Lines::default();
+            lines.push(typed);
+            assert!(lines.take_interrupt());
+            assert_eq!(lines.bytes, rest);
+        }
+        let mut lines = Lines::default();
+        lines.push(b"a ^C\n^C");
+        assert!(!lines.take_interrupt());
     }
 
     #[test]

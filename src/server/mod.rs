@@ -23,6 +23,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::lifecycle::{self, Manhole, Wish, exit, fork, oneshot, signals};
 use crate::log;
+use crate::redirect::tap;
 use crate::shell::World;
 use crate::sys::allocator::{self, Role};
 use crate::sys::clock::monotonic;
@@ -103,6 +104,8 @@ pub fn serve_one(manhole: &'static Manhole, world: World) -> Result<(), ListenEr
 /// while we allocate, so what is to be put back is the dumpable flag; the helper ends by itself.
 fn give_up() -> ! {
     dumpable::put_back();
+    // By the actor, which ends.
+    tap::give_up(tap::LAST);
     log!("out of memory: the manhole closes; the application runs on without it");
     exit::remove_socket();
     descriptors::close_private();

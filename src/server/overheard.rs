@@ -62,12 +62,6 @@ impl Overheard {
             self.leave();
             self.owner = sessions.iter().find(|session| session.wants_stderr()).map(Session::number);
             self.open(false);
-            if let Some(owner) = sessions.iter_mut().find(|session| Some(session.number()) == self.owner)
-                && owner.number() <= self.told
-                && self.refused.is_none()
-            {
-                owner.tell("standard error is shown to you from now on");
-            }
         }
         let Some(owner) = self.owner else { return };
         for session in sessions.iter_mut().filter(|session| session.wants_stderr()) {

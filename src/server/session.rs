@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::lines::{Input, Lines};
 use crate::config::Handler;
 use crate::log;
 use crate::protocol::{self, Request, RequestDecoder, Status};
+use crate::shell::parse::{self, Pipeline};
 use crate::shell::{self, Answer, Step, World};
 use crate::sys::Errno;
 use crate::sys::socket::{Peer, Socket};
@@ -36,6 +38,8 @@ enum Mode {
 struct Running {
     answer: Answer,
     id: u64,
+    /// What comes after it on the same line.
+    rest: VecDeque<Pipeline>,
     /// It has nothing to do before the bell rings, or this moment comes.
     waits: Option<Instant>,
     /// A person was told that it takes long: `exit` is understood at once.
@@ -120,7 +124,8 @@ impl Session {
     /// The events that this session can use now. An error or the end of both directions comes anyway.
     pub fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
-        let wanted = !self.has_input() || self.running.as_ref().is_some_and(|running| running.remarked);
+        // Of a running command's client it may be the wish to end it.
+        let wanted = !self.has_input() || self.running.is_some();
         flags.set(PollFlags::POLLIN, !self.at_end && !self.leaving && wanted && !self.is_full());
         flags.set(PollFlags::POLLOUT, self.waiting() > 0);
         flags
@@ -171,6 +176,7 @@ impl Session {
         }
         let until = now + SLICE;
         while !self.over && self.waiting() < OUTPUT_HIGH {
+            self.look_for_interrupt();
             if !self.work(world) || Instant::now() >= until {
                 break;
             }
@@ -255,7 +261,7 @@ impl Session {
                 self.running = Some(Running { remarked: true, ..running });
                 self.tell(&text);
             }
-            Step::Done(status) => self.finish(running.id, status),
+            Step::Done(status) => self.go_on(running.id, running.rest, status),
             Step::Leave => {
                 if let Mode::Framed(..) = self.mode {
                     self.finish(running.id, Status::Success);
@@ -297,20 +303,59 @@ impl Session {
         true
     }
 
-    /// Starts a command; an empty line only prompts.
+    /// Starts the commands of a line; an empty line only prompts.
     fn begin(&mut self, id: u64, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
-        match shell::start(&line) {
-            Ok(None) => self.finish(id, Status::Success),
-            Ok(Some(answer)) => {
-                log!("client {} (pid={} uid={}): {}", self.number, self.peer.pid, self.peer.uid, line.trim());
-                self.running = Some(Running { answer, id, waits: None, remarked: false });
-            }
-            Err(message) => {
-                log!("client {} (pid={} uid={}): {} (refused)", self.number, self.peer.pid, self.peer.uid, line.trim());
-                self.answer(id, format!("error: {message}\n").as_bytes());
+        // Who interrupts when there is nothing to interrupt gets a new prompt.
+        let line = if line.trim() == "^C" || line.contains('\u{3}') { "" } else { line.trim() };
+        if !line.is_empty() {
+            log!("client {} (pid={} uid={}): {line}", self.number, self.peer.pid, self.peer.uid);
+        }
+        match parse::commands(line) {
+            Ok(pipelines) => self.go_on(id, pipelines.into(), Status::Success),
+            Err(error) => {
+                self.refuse_command(id, &error);
                 self.finish(id, Status::Usage);
             }
+        }
+    }
+
+    /// Starts the next of the commands of a line. After the last, its status is that of the line.
+    fn go_on(&mut self, id: u64, mut rest: VecDeque<Pipeline>, mut status: Status) {
+        while let Some(pipeline) = rest.pop_front() {
+            match shell::start(&pipeline) {
+                Ok(answer) => {
+                    self.running = Some(Running { answer, id, rest, waits: None, remarked: false });
+                    return;
+                }
+                Err(error) => {
+                    self.refuse_command(id, &error);
+                    status = Status::Usage;
+                }
+            }
+        }
+        self.finish(id, status);
+    }
+
+    fn refuse_command(&mut self, id: u64, error: &str) {
+        log!("client {} (pid={} uid={}): refused: {error}", self.number, self.peer.pid, self.peer.uid);
+        self.answer(id, format!("error: {error}\n").as_bytes());
+    }
+
+    /// Ends the running command, if that was asked for.
+    fn look_for_interrupt(&mut self) {
+        let Mode::Interactive(lines, _) = &mut self.mode else { return };
+        if self.running.is_none() || !lines.take_interrupt() {
+            return;
+        }
+        if let Some(running) = self.running.take() {
+            let mut text = Vec::new();
+            running.answer.give_up("interrupted", &mut text);
+            if self.mid_line {
+                text.insert(0, b'\n');
+            }
+            self.answer(running.id, &text);
+            self.finish(running.id, Status::Failed);
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod commands;
+pub mod filter;
 pub mod json;
 pub mod output;
 pub mod parse;
@@ -26,13 +27,16 @@ use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
 use crate::lifecycle::{Manhole, panics};
 use crate::protocol::Status;
+use crate::redirect;
 use crate::stack::capture::{Capture, Standing};
 use crate::stack::modules::Modules;
 use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
 use crate::sys::memory::Live;
 use crate::{log, sys};
+use filter::Filter;
 use output::{Form, Output};
+use parse::Pipeline;
 
 /// What commands work with, kept from one to the next.
 pub struct World {
@@ -86,9 +90,10 @@ impl World {
         self.modules.refresh(&Live).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))
     }
 
-    /// The actor's thread id while it has nothing to do.
+    /// The actor's thread id while it has nothing to do, or the session's own standard error.
     pub fn idle_actor(&self) -> Option<i32> {
-        self.manhole.actor.tid().filter(|_| self.manhole.actor.busy().is_none())
+        let busy = self.manhole.actor.busy().filter(|(what, _)| !redirect::does(what));
+        self.manhole.actor.tid().filter(|_| busy.is_none())
     }
 
     /// Drops what can be learnt again.
@@ -126,10 +131,11 @@ pub trait Job {
     fn step(&mut self, world: &mut World, out: &mut Output) -> Step;
 }
 
-/// A job and what it answers.
+/// A job, what it answers, and what that goes through.
 pub struct Answer {
     job: Box<dyn Job>,
     output: Output,
+    filters: Vec<Filter>,
 }
 
 impl Answer {
@@ -144,18 +150,34 @@ impl Answer {
             world.forget();
             Step::Done(Status::Failed)
         });
-        if matches!(step, Step::Done(_) | Step::Leave) {
+        let is_done = matches!(step, Step::Done(_) | Step::Leave);
+        let step =
+            if !is_done && self.filters.iter().any(Filter::is_full) { Step::Done(Status::Success) } else { step };
+        self.pass(matches!(step, Step::Done(_) | Step::Leave), out);
+        step
+    }
+
+    /// What was answered since the last time, through the filters; the rest too, if the answer `ends`.
+    fn pass(&mut self, ends: bool, out: &mut Vec<u8>) {
+        if ends {
             self.output.end();
         }
-        out.append(&mut self.output.take());
-        step
+        let mut bytes = self.output.take();
+        for filter in &mut self.filters {
+            let mut passed = Vec::new();
+            filter.push(&bytes, &mut passed);
+            if ends {
+                filter.end(&mut passed);
+            }
+            bytes = passed;
+        }
+        out.append(&mut bytes);
     }
 
     /// Gives the job up: what it answers ends with this error.
     pub fn give_up(mut self, error: &str, out: &mut Vec<u8>) {
         self.output.fail(error);
-        self.output.end();
-        out.append(&mut self.output.take());
+        self.pass(true, out);
     }
 }
 
@@ -184,9 +206,9 @@ pub const JSON: &str = "--json";
 /// How the synopsis of a command begins that takes a format as gdb's commands do.
 pub const FORMAT: &str = "[/FORMAT]";
 
-/// Understands a line. `None` for an empty one.
-pub fn start(line: &str) -> Result<Option<Answer>, String> {
-    let mut words = parse::words(line)?;
+/// Understands a command and its filters.
+pub fn start(pipeline: &Pipeline) -> Result<Answer, String> {
+    let mut words = pipeline.command.clone();
     unglue_format(&mut words);
     let is_ours = words.first().is_some_and(|name| commands::TABLE.iter().any(|command| command.name == name));
     let before = words.len();
@@ -194,29 +216,31 @@ pub fn start(line: &str) -> Result<Option<Answer>, String> {
         words.retain(|word| word != JSON);
     }
     let form = if words.len() < before { Form::Json } else { Form::Text };
-    match job(&words) {
-        Ok(job) => Ok(job.map(|job| Answer { job, output: Output::new(form) })),
-        Err(error) if form == Form::Json => {
-            Ok(Some(Answer { job: Box::new(commands::Refusal(error)), output: Output::new(form) }))
-        }
-        Err(error) => Err(error),
+    if form == Form::Json && !pipeline.filters.is_empty() {
+        return Err("filters work on lines for eyes: leave --json, or filter at your side".to_owned());
     }
+    let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>()?;
+    let job = job(&words).or_else(|error| match form {
+        Form::Json => Ok(Box::new(commands::Refusal(error)) as Box<dyn Job>),
+        Form::Text => Err(error),
+    })?;
+    Ok(Answer { job, output: Output::new(form), filters })
 }
 
-fn job(words: &[String]) -> Result<Option<Box<dyn Job>>, String> {
-    let Some((name, arguments)) = words.split_first() else { return Ok(None) };
+fn job(words: &[String]) -> Result<Box<dyn Job>, String> {
+    let Some((name, arguments)) = words.split_first() else { return Err("try help".to_owned()) };
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
     let Some(command) = commands::TABLE.iter().find(|command| command.name == name) else {
         if let Some(registered) = registered::start(name, arguments) {
-            return registered.map(Some);
+            return registered;
         }
         let known = commands::nearest(name);
         let hint = known.map_or("try help".to_owned(), |known| format!("did you mean {known}?"));
         return Err(format!("unknown command {:?}; {hint}", Escaped(name.as_bytes()).to_string()));
     };
     match (command.start)(arguments) {
-        Ok(job) => Ok(Some(job)),
+        Ok(job) => Ok(job),
         Err(error) => Err(format!("{name}: {error}; usage: {name} {}", command.synopsis).trim_end().to_owned()),
     }
 }
@@ -251,7 +275,7 @@ mod tests {
     #[test]
     fn a_format_is_cut_off_the_name_of_a_command_that_takes_one() {
         for (line, expected) in [("x/8xg a b", "x|/8xg|a|b"), ("x a", "x|a"), ("stacks/3", "stacks/3"), ("/x", "/x")] {
-            let mut words = parse::words(line).unwrap();
+            let mut words = parse::commands(line).unwrap().remove(0).command;
             unglue_format(&mut words);
             assert_eq!(words.join("|"), expected);
         }

@@ -1,12 +1,55 @@
-//! A command line cut into words: blanks separate, quotes keep together, a backslash keeps the next.
+//! A line cut into commands and words: blanks separate words, quotes keep together, a backslash keeps the next;
+//! `;` separates commands, `|` leads to a filter, and what follows a `#` at the begin of a word is a comment.
 //!
 //! Context: the observer.
 
 #![forbid(unsafe_code)]
 
-/// The words of a line, as a shell would see them (without expansions).
-pub fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
+/// A command and what its answer goes through, each as words. Never without a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// The command.
+    pub command: Vec<String>,
+    /// The filters, in order.
+    pub filters: Vec<Vec<String>>,
+}
+
+/// What stands in a line.
+#[derive(Debug, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Semicolon,
+    Bar,
+}
+
+/// The commands of a line; none for an empty one.
+pub fn commands(line: &str) -> Result<Vec<Pipeline>, String> {
+    let mut pipelines = Vec::new();
+    for part in tokens(line)?.split(|token| *token == Token::Semicolon) {
+        if part.is_empty() {
+            continue;
+        }
+        let mut stages = part.split(|token| *token == Token::Bar).map(words_of);
+        let command = stages.next().unwrap_or_default();
+        let filters: Vec<Vec<String>> = stages.collect();
+        if command.is_empty() || filters.iter().any(Vec::is_empty) {
+            return Err("a | stands between a command and a filter (help filters)".to_owned());
+        }
+        pipelines.push(Pipeline { command, filters });
+    }
+    Ok(pipelines)
+}
+
+fn words_of(tokens: &[Token]) -> Vec<String> {
+    let word = |token: &Token| match token {
+        Token::Word(word) => Some(word.clone()),
+        Token::Semicolon | Token::Bar => None,
+    };
+    tokens.iter().filter_map(word).collect()
+}
+
+fn tokens(line: &str) -> Result<Vec<Token>, String> {
+    let mut tokens = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
     let mut characters = line.chars();
@@ -21,15 +64,20 @@ pub fn words(line: &str) -> Result<Vec<String>, String> {
                 let next = characters.next().ok_or("a backslash at the end of the line")?;
                 word.get_or_insert_default().push(next);
             }
-            (None, _) if character.is_whitespace() => words.extend(word.take()),
+            (None, ';' | '|') => {
+                tokens.extend(word.take().map(Token::Word));
+                tokens.push(if character == ';' { Token::Semicolon } else { Token::Bar });
+            }
+            (None, '#') if word.is_none() => break,
+            (None, _) if character.is_whitespace() => tokens.extend(word.take().map(Token::Word)),
             _ => word.get_or_insert_default().push(character),
         }
     }
     if let Some(open) = quote {
         return Err(format!("the {open} is never closed"));
     }
-    words.extend(word);
-    Ok(words)
+    tokens.extend(word.map(Token::Word));
+    Ok(tokens)
 }
 
 /// Arguments of one command: flags, options with a value, and the rest in order.
@@ -81,11 +129,32 @@ impl<'a> Arguments<'a> {
 mod tests {
     use super::*;
 
+    fn words(line: &str) -> Result<Vec<String>, String> {
+        tokens(line).map(|tokens| words_of(&tokens))
+    }
+
     #[test]
     fn words_and_quotes() {
         assert_eq!(words(r#" stacks  "io thd"  'a"b' c\ d "" "#).unwrap(), ["stacks", "io thd", "a\"b", "c d", ""]);
         assert!(words("").unwrap().is_empty());
         assert!(words("'x").is_err() && words("x\\").is_err());
+    }
+
+    #[test]
+    fn commands_filters_and_comments() {
+        let shown = |line: &str| {
+            let stage = |words: &Vec<String>| words.join(" ");
+            let pipeline = |pipeline: &Pipeline| {
+                std::iter::once(&pipeline.command).chain(&pipeline.filters).map(stage).collect::<Vec<_>>().join(" > ")
+            };
+            commands(line).map(|all| all.iter().map(pipeline).collect::<Vec<_>>().join(" ; "))
+        };
+        assert_eq!(shown("a b; c|head 3 | count;;  # d; e").unwrap(), "a b ; c > head 3 > count");
+        assert_eq!(shown(r#"sym 'a;b|#' x#y "|" \; "#).unwrap(), "sym a;b|# x#y | ;");
+        assert_eq!(shown(" # nothing").unwrap(), "");
+        for wrong in ["| head", "a |", "a | | b", "a;|b"] {
+            assert!(shown(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{TABLE, nearest, once};
 use crate::record;
 use crate::shell::json::Raw;
 use crate::shell::record::Line;
-use crate::shell::{Command, output, registered};
+use crate::shell::{Command, filter, output, registered};
 
 pub const COMMAND: Command = Command {
     name: "help",
@@ -14,18 +14,30 @@ pub const COMMAND: Command = Command {
     summary: "List the commands, or explain one.",
     help: "help               the commands, a line each\n\
            help stacks        one of them, with examples\n\
+           help filters       | grep, | head, | count; more commands on a line; comments\n\
            help --json        for programs: each with the JSON Schemas of the records that it answers with\n\n\
            Any command takes --json, and answers with an array of records then, one a line; each says its kind.\n\
            An error is a record of kind error.",
-    schemas: &[Entry::schema, output::Failure::schema],
+    schemas: &[Entry::schema, FilterEntry::schema, output::Failure::schema],
     start: |arguments| match arguments {
-        [] => Ok(once(|_, out| {
-            TABLE.iter().map(Entry::built_in).for_each(|entry| out.put(&entry));
-            let registered = registered::each(Entry::registered);
-            if !registered.is_empty() {
-                out.note("\nRegistered by the application, run on its thread `Manhole actor`:\n");
-                registered.iter().for_each(|entry| out.put(entry));
+        [] => {
+            Ok(once(|_, out| {
+                TABLE.iter().map(Entry::built_in).for_each(|entry| out.put(&entry));
+                let registered = registered::each(Entry::registered);
+                if !registered.is_empty() {
+                    out.note("\nRegistered by the application, run on its thread `Manhole actor`:\n");
+                    registered.iter().for_each(|entry| out.put(entry));
+                }
+                out.note("\nhelp COMMAND explains one, help filters what can stand behind a command: | grep, | head, | count.\n");
+                Ok(())
+            }))
+        }
+        [name] if name == FILTERS => Ok(once(|_, out| {
+            out.note("The lines of an answer can go through filters, as in: stacks | grep ThreadID | head 3\n\n");
+            for filter in filter::TABLE {
+                out.put(&FilterEntry { name: filter.name, synopsis: filter.synopsis, summary: filter.summary });
             }
+            out.note("\n; separates commands on a line, # begins a comment, ^C ends the running command.\n");
             Ok(())
         })),
         [name] => {
@@ -41,6 +53,28 @@ pub const COMMAND: Command = Command {
         _ => Err("takes one command's name".to_owned()),
     },
 };
+
+/// What `help` explains beside the commands.
+const FILTERS: &str = "filters";
+
+record! {
+    /// A filter.
+    struct FilterEntry as "filter" {
+        /// What one types behind a `|`.
+        name: &'static str,
+        /// Its arguments.
+        synopsis: &'static str,
+        /// What it does.
+        summary: &'static str,
+    }
+}
+
+impl Line for FilterEntry {
+    fn line(&self, out: &mut Vec<u8>) {
+        let usage = format!("{} {}", self.name, self.synopsis);
+        out.extend_from_slice(format!("| {usage:<22} {}\n", self.summary).as_bytes());
+    }
+}
 
 record! {
     /// A command.
