@@ -174,7 +174,7 @@ int manhole_register_command(const char *name, const char *synopsis, const char 
  * Returns 0, or a negative errno:
  *   -ENOENT   no such command is registered
  *   -EDEADLK  called by the very callback; the command stays
- *   -EINVAL   the name is none
+ *   -EINVAL   the name is too long or not UTF-8
  *
  * Context: any thread; not a signal handler, nor with a lock held that the callback may wait for. Another callback may
  * call it. Thread-safe. The wait does not cancel the callback. */

@@ -20,21 +20,35 @@ use crate::sys::{Errno, descriptors, process};
 /// A longer line is cut: a write of at most PIPE_BUF (4096) bytes is never mixed with another.
 const LINE: usize = 1024;
 
+/// Where lines go unless something else was said.
+const STANDARD_ERROR: i32 = 2;
+
 static SILENT: AtomicBool = AtomicBool::new(false);
 /// The application's descriptor to write to, -1 for the path.
-static DESCRIPTOR: AtomicI32 = AtomicI32::new(2);
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(STANDARD_ERROR);
 static PATH: Leaked<String> = Leaked::nothing();
 
-/// Sets where lines go.
+/// Sets where lines go. A place that cannot be had now is told on standard error, once: it may come later.
 pub fn configure(verbose: bool, destination: &Destination) {
     SILENT.store(!verbose, Ordering::Relaxed);
-    match destination {
-        Destination::Descriptor(number) => DESCRIPTOR.store(*number, Ordering::Relaxed),
+    let number = match destination {
+        Destination::Descriptor(number) => *number,
         Destination::Path(path) => {
             PATH.set(path.clone());
-            DESCRIPTOR.store(-1, Ordering::Relaxed);
+            -1
+        }
+    };
+    if number != STANDARD_ERROR
+        && let Err(error) = open(number)
+    {
+        DESCRIPTOR.store(STANDARD_ERROR, Ordering::Relaxed);
+        let error = error.desc();
+        match destination {
+            Destination::Path(path) => line(format_args!("verbose_destination: cannot open {path}: {error}")),
+            Destination::Descriptor(number) => line(format_args!("verbose_destination: descriptor {number}: {error}")),
         }
     }
+    DESCRIPTOR.store(number, Ordering::Relaxed);
 }
 
 /// Writes one line; newlines and control characters within it become spaces.
@@ -58,8 +72,7 @@ macro_rules! log {
 }
 
 fn send(line: &[u8]) -> Result<(), Errno> {
-    let number = DESCRIPTOR.load(Ordering::Relaxed);
-    let file = if number >= 0 { descriptors::borrow(number)? } else { open_path()? };
+    let file = open(DESCRIPTOR.load(Ordering::Relaxed))?;
     let descriptor = std::os::fd::AsFd::as_fd(&file);
     let mut ready = [PollFd::new(descriptor, PollFlags::POLLOUT)];
     // A terminal that is stopped or a pipe that nobody reads must not hold us up. One whose reader is gone
@@ -70,6 +83,11 @@ fn send(line: &[u8]) -> Result<(), Errno> {
         file.write(line)?;
     }
     Ok(())
+}
+
+/// Descriptor `number` of the application, or, for -1, the path.
+fn open(number: i32) -> Result<File, Errno> {
+    if number >= 0 { descriptors::borrow(number) } else { open_path() }
 }
 
 fn open_path() -> Result<File, Errno> {

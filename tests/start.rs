@@ -224,6 +224,18 @@ fn the_log_goes_where_it_is_told() {
     assert!(fs::read_to_string(&log).expect("log").contains("UDS path"));
 }
 
+#[test]
+fn a_log_that_goes_nowhere_is_told_once() {
+    for (place, why) in [("'/no-such-directory/log'", "No such file"), ("777", "Bad file")] {
+        let mut host = cat(&format!("verbose_destination={place}")).start();
+        drop(host.connect());
+        host.release();
+        let stderr = host.stderr();
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains("verbose_destination") && stderr.contains(why), "{stderr}");
+    }
+}
+
 /// A program started in secure mode (setuid) has no manhole. The loader ignores LD_PRELOAD there, but a program may be
 /// linked to the library, or the library lie among the trusted ones.
 #[test]

@@ -458,8 +458,10 @@ fn an_exec_in_place_goes_on_writing_and_its_old_memory_is_given_back() {
     let (session, _) = writer.tapped();
     let pump = pumps(writer.host.pid())[0];
     assert!(resident(pump) > 64 << 20, "it shares the memory of its maker");
-    // Twice on standard error, with the closed session between, and then elsewhere: the pump has nothing more to do.
-    writer.host.tell("exec echo one >&2; read x; echo two >&2; exec 2>/dev/null; read x; echo PASS\n");
+    // Standard error with the closed session between, and without the memory; then elsewhere: the pump is done.
+    writer
+        .host
+        .tell("exec echo one >&2; read x; echo two >&2; read x; echo three >&2; exec 2>/dev/null; read x; echo PASS\n");
     writer.wait_for_log("one\n");
     drop(session);
     writer.host.tell("\n");
@@ -469,6 +471,9 @@ fn an_exec_in_place_goes_on_writing_and_its_old_memory_is_given_back() {
         assert!(Instant::now() < end, "the pump keeps {} bytes", resident(pump));
         thread::sleep(Duration::from_millis(5));
     }
+    writer.host.tell("\n");
+    writer.wait_for_log("three\n");
+    assert!(is_running(pump), "the pump is dead");
     // It holds nothing of the log any more, and waits for its parent's end so as not to send a SIGCHLD.
     while fs::read_dir(format!("/proc/{pump}/fd")).expect("the pump").count() > 1 {
         assert!(Instant::now() < end, "the pump holds descriptors");
