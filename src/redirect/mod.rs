@@ -191,7 +191,7 @@ impl Tap {
                 Some(Ok(())) => self.stage = Stage::On,
                 Some(Err(refusal)) => {
                     self.stage = Stage::Over;
-                    return Condition::Refused(refusal);
+                    return if refusal == Refusal::Moved { Condition::Moved } else { Condition::Refused(refusal) };
                 }
             }
         }

@@ -5,9 +5,12 @@
 //! the bytes. The heap's lock may be taken under ours, never the other way round; so does a fork.
 //!
 //! What the application can notice while a session is on: descriptor 2 is a pipe (`isatty`, `fstat`, terminal
-//! `ioctl`s), and a close-on-exec descriptor of a high number keeps the original. For some 100 µs at the begin
-//! three low numbers are in use, too. Its writes wake the pump instead of its reader, and a reader that went away is
+//! `ioctl`s), and a close-on-exec descriptor of a high number keeps the original. For a few µs at the begin
+//! a low number is in use, too. Its writes wake the pump instead of its reader, and a reader that went away is
 //! no SIGPIPE until the session ends.
+//!
+//! The kernel has no step that replaces a descriptor only if it is still the same. So an application that leads
+//! descriptor 2 elsewhere in the microsecond between our last look and the replacement finds that undone.
 //!
 //! Going back is not one step for the bytes: those in the pipe at that moment arrive after what is written directly
 //! from then on. So going back waits for a moment of calm, which only an application that writes without a pause for
@@ -15,7 +18,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,11 +27,11 @@ use nix::fcntl::OFlag;
 
 use super::pump::{self, Slot};
 use crate::sys::futex::{self, Guarded, Lock};
-use crate::sys::procfs::{File, Path};
+use crate::sys::passing::{Passing, high};
+use crate::sys::procfs::File;
+use crate::sys::stat::has;
 use crate::sys::{Errno, filter, pipe, process, stat, table};
 
-/// Where the original is kept at least: out of the way of numbers that the application expects.
-const HIGH: RawFd = 4000;
 /// How long everything may take that waits for others.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The pipe is calm when nothing passed it for so long.
@@ -49,6 +52,8 @@ pub enum Refusal {
     Filtered,
     /// A fork, or another manhole, is at it.
     Busy,
+    /// The application has put something else there in the middle of it.
+    Moved,
     /// The process ends.
     Ending,
     /// There is nobody in the application's table to do it.
@@ -65,6 +70,7 @@ impl fmt::Display for Refusal {
             Self::FirstProcess => f.write_str("in process 1 its last words could be lost"),
             Self::Filtered => f.write_str("the application has added a seccomp filter"),
             Self::Busy => f.write_str("descriptor 2 is being changed"),
+            Self::Moved => f.write_str("the application has changed descriptor 2"),
             Self::Ending => f.write_str("the process ends"),
             Self::NoActor => f.write_str("there is no actor"),
             Self::Failed(what, error) => write!(f, "{what}: {}", error.desc()),
@@ -174,10 +180,10 @@ pub fn install(order: &Order) -> Result<(), Refusal> {
     if original.is_socket() && table::socket_type(2) != Ok(nix::libc::SOCK_STREAM) {
         return Err(Refusal::Datagrams);
     }
-    // A table that grows costs memory, and time at every fork: not too high.
-    let saved = table::duplicate_above(2, (table::limit() / 4 * 3).min(HIGH))
+    let saved = table::duplicate_above(2, high())
         .map_err(|error| Refusal::Failed("no descriptor is left to keep the original", error))?;
-    let result = lead_through(order, flags, saved, original.identity());
+    let is_same = has(saved, original.identity());
+    let result = if is_same { lead_through(order, flags, saved, original.identity()) } else { Err(Refusal::Moved) };
     if result.is_err() {
         table::close(saved);
     }
@@ -189,22 +195,26 @@ fn lead_through(order: &Order, flags: i32, saved: RawFd, original: (u64, u64)) -
     let [source, sink, operator] = order.numbers;
     let [pipe, operators] = order.identities;
     let nonblocking = OFlag::from_bits_truncate(flags) & OFlag::O_NONBLOCK;
-    let source = Passing::open(order.tid, source, pipe, OFlag::O_RDONLY)?;
-    let sink = Passing::open(order.tid, sink, pipe, OFlag::O_WRONLY | nonblocking)?;
-    let operator = Passing::open(order.tid, operator, operators, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
+    let open = |number, identity, flags: OFlag| {
+        Passing::open(order.tid, number, identity, flags.bits())
+            .map_err(|error| Refusal::Failed("cannot open the pipe through /proc", error))
+    };
+    let source = open(source, pipe, OFlag::O_RDONLY)?;
+    let sink = open(sink, pipe, OFlag::O_WRONLY | nonblocking)?;
+    let operator = open(operator, operators, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
     let pump = pump::start(&pump::Order {
-        source: (source.number, pipe),
+        source: (source.number(), pipe),
         original: (saved, original),
-        operator: Some(operator.number),
+        operator: Some(operator.number()),
     });
     let pump = pump.map_err(|error| Refusal::Failed("the pump did not start", error))?;
     STATE.keep(saved, original, pipe, !nonblocking.is_empty(), pump);
     let close_on_exec = table::is_close_on_exec(2).unwrap_or(false);
     // Starting the pump took a while, in which the application may have put something else there.
     if !has(2, original) {
-        return Err(Refusal::Busy);
+        return Err(Refusal::Moved);
     }
-    let replaced = table::replace(2, sink.number, close_on_exec).map_err(|error| Refusal::Failed("dup3", error));
+    let replaced = table::replace(2, sink.number(), close_on_exec).map_err(|error| Refusal::Failed("dup3", error));
     // Another thread may have closed the sink and opened something else there.
     if replaced.is_ok() && !has(2, pipe) {
         let _ = table::replace(2, saved, close_on_exec);
@@ -244,44 +254,6 @@ impl State {
 
 fn pair([first, second]: &[AtomicU64; 2]) -> (u64, u64) {
     (first.load(Ordering::Relaxed), second.load(Ordering::Relaxed))
-}
-
-/// Whether descriptor `number` has the file `identity` open.
-fn has(number: RawFd, identity: (u64, u64)) -> bool {
-    stat::of_number(number).is_ok_and(|status| status.identity() == identity)
-}
-
-/// A descriptor of ours that is in the application's table for a moment.
-struct Passing {
-    number: RawFd,
-    identity: (u64, u64),
-}
-
-impl Passing {
-    /// Opens anew what `number` is in the table of thread `tid`, if it is still the file `identity`.
-    fn open(tid: i32, number: RawFd, identity: (u64, u64), flags: OFlag) -> Result<Self, Refusal> {
-        let mut path = Path::<64>::new();
-        let written = write!(path, "/proc/self/task/{tid}/fd/{number}");
-        let failed = |error| Refusal::Failed("cannot open the pipe through /proc", error);
-        written.map_err(|_| failed(Errno::ENAMETOOLONG))?;
-        // The number may stand for something else by now, which must not be opened.
-        if !stat::at(path.as_c_str()).is_ok_and(|status| status.identity() == identity) {
-            return Err(failed(Errno::EBADF));
-        }
-        let file = File::open_at(nix::libc::AT_FDCWD, path.as_c_str(), flags.bits()).map_err(failed)?;
-        let passing = Self { number: file.raw(), identity };
-        std::mem::forget(file);
-        Ok(passing)
-    }
-}
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        // Unless another thread has closed it and opened something else.
-        if has(self.number, self.identity) {
-            table::close(self.number);
-        }
-    }
 }
 
 /// Whether descriptor 2 is the pipe.
@@ -331,7 +303,9 @@ fn put_back() {
         {
             let _ = table::set_status_flags(saved, flags ^ OFlag::O_NONBLOCK.bits());
         }
-        done = table::replace(2, saved, table::is_close_on_exec(2).unwrap_or(false)).is_ok();
+        let close_on_exec = table::is_close_on_exec(2).unwrap_or(false);
+        // Unless another thread has put something else there meanwhile.
+        done = !has(2, STATE.pipe()) || table::replace(2, saved, close_on_exec).is_ok();
     }
     if let Some(saved) = saved.filter(|_| done) {
         table::close(saved);

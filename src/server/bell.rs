@@ -6,12 +6,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use crate::sys::procfs::{File, Path};
-use crate::sys::{Errno, Result, pipe, process};
+use crate::sys::passing::Passing;
+use crate::sys::procfs::File;
+use crate::sys::{Errno, Result, pipe, process, stat};
 
 /// Where the bell is, for those who ring; nowhere at first. In [`crate::lifecycle::Manhole`].
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub struct Rope {
     /// The observer's thread id as `/proc` shows it (upper half) and the number of the pipe's end to write to in
     /// its table; 0 while there is no bell.
     place: AtomicU64,
+    /// Which pipe it is: device and inode.
+    identity: [AtomicU64; 2],
     /// The process it hangs in.
     pid: AtomicI32,
 }
@@ -36,10 +38,9 @@ impl Rope {
             return Err(Errno::ESRCH);
         }
         let (tid, number) = (place >> 32, place as u32);
-        let mut path = Path::<64>::new();
-        write!(path, "/proc/self/task/{tid}/fd/{number}").map_err(|_| Errno::ENAMETOOLONG)?;
+        let identity = self.identity.each_ref().map(|word| word.load(Ordering::Relaxed));
         let flags = nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_NONBLOCK;
-        let pipe = File::open_at(nix::libc::AT_FDCWD, path.as_c_str(), flags.bits())?;
+        let pipe = Passing::open(tid as i32, number as i32, identity.into(), flags.bits())?;
         match pipe.write(&[0]) {
             // Full of rings that nobody has answered yet.
             Ok(_) | Err(Errno::EAGAIN) => Ok(()),
@@ -59,6 +60,8 @@ impl Bell {
     pub fn hang(rope: &Rope) -> Result<Self> {
         let (read, write) = pipe::pipe(nix::fcntl::OFlag::O_NONBLOCK.bits())?;
         let tid = process::proc_tid().unwrap_or_else(process::tid);
+        let (device, inode) = stat::of(&write)?.identity();
+        rope.identity.iter().zip([device, inode]).for_each(|(slot, word)| slot.store(word, Ordering::Relaxed));
         rope.pid.store(process::pid(), Ordering::Relaxed);
         rope.place.store((tid as u64) << 32 | write.raw() as u64, Ordering::Release);
         Ok(Self { read, _write: write })

@@ -21,6 +21,7 @@ pub mod lent;
 pub mod link;
 pub mod memory;
 pub mod output;
+pub mod passing;
 pub mod pipe;
 pub mod poll;
 pub mod process;

@@ -52,6 +52,11 @@ pub fn of_number(number: RawFd) -> Result<Status> {
     })
 }
 
+/// Whether descriptor `number` of the calling thread's table has the file `identity` open.
+pub fn has(number: RawFd, identity: (u64, u64)) -> bool {
+    of_number(number).is_ok_and(|status| status.identity() == identity)
+}
+
 /// `stat`: of what the path leads to in the end.
 pub fn at(path: &CStr) -> Result<Status> {
     let path = path.as_ptr() as usize;
