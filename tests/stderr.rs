@@ -98,7 +98,9 @@ impl Writer {
         let number = theirs.as_raw_fd();
         let mut launch = Launch::fixture("stderr_writer");
         if secret {
-            launch = launch.library_copied_to(file.as_ref().and_then(|file| file.parent()).expect("a folder"));
+            // A name of its own: under /tmp another user's, of an earlier process of this number, may be in the way.
+            let folder = file.as_ref().and_then(|file| file.parent()).expect("a folder");
+            launch = launch.library_copied_to(folder).option(&format!("socket_path='{}/{{pid}}'", folder.display()));
         }
         for option in options {
             launch = launch.option(option);
@@ -251,7 +253,13 @@ fn whatever_descriptor_2_is_the_operator_and_the_log_see_it_and_it_is_the_same_a
         let mut writer = Writer::start(sink, &[]);
         writer.ask("say before");
         let before = writer.ask("describe");
-        let mut session = writer.host.connect();
+        let mut session = match name {
+            "a file that it may not read" => {
+                let path = path(&writer.host.pid().to_string());
+                writer.host.connect_to(&path)
+            }
+            _ => writer.host.connect(),
+        };
         let during = if is_tapped { writer.wait_until(&before, false) } else { writer.ask("describe") };
         assert_eq!(during != before, is_tapped, "{name}");
         writer.ask("say during the session");

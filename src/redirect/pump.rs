@@ -11,7 +11,8 @@
 //!   write into its memory. So before its first byte it gives up every system call but those of its loop
 //!   ([`sandbox`]), with which it can do nothing that the application could not do.
 //! - It would keep the memory of an application that died or made an `exec` while children write on. So it unmaps
-//!   that ([`unmap`]) as soon as it is alone, statics included: no code that it runs later may look at one.
+//!   that ([`unmap`]) as soon as it is alone. Heap, stacks and shared memory go; code and statics stay, those of libc
+//!   too.
 //! - It leaves session and process group: a SIGKILL for the group kills the application alone.
 //! - An application that made an `exec` does not know this child. Its end would send a SIGCHLD there, so it waits
 //!   for its parent's end first.
@@ -30,7 +31,7 @@ use super::operator::Operator;
 use crate::sys::futex::Guarded;
 use crate::sys::poll::poll;
 use crate::sys::procfs::File;
-use crate::sys::sibling::{self, Descriptors, Mapping, Own};
+use crate::sys::sibling::{self, Descriptors, Mapping};
 use crate::sys::{Errno, clock, process, sandbox, stat, table, thread, unmap};
 
 /// Pumps at a time. One serves the session; others are of former sessions, whose children still write.
@@ -245,14 +246,13 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
 
 /// The pump's view.
 struct Pump {
-    source: Own,
-    original: Own,
-    /// Gone before the memory is.
+    source: File,
+    original: File,
     operator: Option<Operator>,
     /// The application's process, for `poll`.
-    application: Option<Own>,
+    application: Option<File>,
     /// `/proc/self/maps`, until the memory was given back.
-    maps: Option<Own>,
+    maps: Option<File>,
     /// Part of that memory.
     slot: Option<&'static Slot>,
     stack: Range<usize>,
@@ -284,14 +284,14 @@ impl Pump {
         operator.as_ref().map_or(Ok(()), |operator| table::replace(2, operator.raw(), true))?;
         drop((source, original, operator));
         table::close_from(if has_operator { 3 } else { 2 });
-        let application = sibling::watch(slot.maker.load(Ordering::Relaxed)).ok().map(Own::from);
-        let maps = File::open(c"/proc/self/maps").ok().map(Own::from);
+        let application = sibling::watch(slot.maker.load(Ordering::Relaxed)).ok();
+        let maps = File::open(c"/proc/self/maps").ok();
         sandbox::keep_only(&CALLS)?;
         // SAFETY: set by `start` before this process was made, and not freed before its end.
         let stack = unsafe { slot.stack.load(Ordering::Acquire).as_ref() }.ok_or(Errno::EINVAL)?.range();
         Ok(Self {
-            source: File::from_raw(0).into(),
-            original: File::from_raw(1).into(),
+            source: File::from_raw(0),
+            original: File::from_raw(1),
             operator: has_operator.then(|| Operator::new(File::from_raw(2))),
             application,
             maps,

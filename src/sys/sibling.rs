@@ -3,7 +3,6 @@
 //! Context: the observer makes and reaps; the waits and wakes are for both sides. They are not
 //! "private", because the kernel wakes the word of an exiting process as a shared futex.
 
-use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::procfs::File;
@@ -59,32 +58,6 @@ pub enum Descriptors {
     Shared,
     /// A copy of it, and of our working folder and umask.
     Copied,
-}
-
-/// A descriptor of a sibling, which may have given back the memory where [`File`] notes what it closes
-/// ([`super::lent`], [`super::unmap`]): it closes itself, and touches nothing.
-#[derive(Debug)]
-pub struct Own(ManuallyDrop<File>);
-
-impl From<File> for Own {
-    fn from(file: File) -> Self {
-        Self(ManuallyDrop::new(file))
-    }
-}
-
-impl std::ops::Deref for Own {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.0
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        // SAFETY: the descriptor is ours, and is not used again.
-        let _ = unsafe { raw::syscall6(libc::SYS_close, [self.raw() as usize, 0, 0, 0, 0, 0]) };
-    }
 }
 
 /// Starts `entry(argument)` on the stack that ends at `stack_end`, as a process of its own in our

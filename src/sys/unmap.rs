@@ -34,11 +34,14 @@ impl Line {
     }
 }
 
+/// What is kept of the zeroed memory behind a program's or library's data: its statics, in there at the latest.
+const STATICS: usize = 1 << 20;
+
 /// Unmaps everything but `stack`, on which the caller runs, and what was mapped privately from files: programs and
-/// libraries, the caller's code among them. `maps` is `/proc/self/maps`, not read from yet. Statics without an
-/// initial value are gone afterwards, as is the heap.
+/// libraries, the caller's code and data among them. `maps` is `/proc/self/maps`, not read from yet.
 pub fn all_but(stack: &Range<usize>, maps: &File) {
     let mut line = Line::default();
+    let mut data_end = 0;
     let mut buffer = [0; 2048];
     while let Ok(count @ 1..) = maps.read(&mut buffer) {
         for &byte in buffer.iter().take(count) {
@@ -47,11 +50,14 @@ pub fn all_but(stack: &Range<usize>, maps: &File) {
                 continue;
             }
             let Line { start, end, private, has_file, .. } = std::mem::take(&mut line);
-            if !(private && has_file) {
-                // The kernel joins neighbouring mappings of a kind: the stack may be part of a larger one.
-                unmap(start, end.min(stack.start));
-                unmap(start.max(stack.end), end);
+            if private && has_file {
+                data_end = end;
+                continue;
             }
+            let start = if start == data_end { start.saturating_add(STATICS) } else { start };
+            // The kernel joins neighbouring mappings of a kind: statics and stack may be part of a larger one.
+            unmap(start, end.min(stack.start));
+            unmap(start.max(stack.end), end);
         }
     }
 }
