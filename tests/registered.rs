@@ -388,7 +388,8 @@ fn exit_called_from_a_callback() {
     let mut session = host.connect();
     send(&mut session, "leave");
     let answer = session.answer();
-    assert!(answer.starts_with("leaving\n"), "{answer}");
+    // The farewell may stand before it: one look of the observer can find both.
+    assert!(answer.contains("leaving\n"), "{answer}");
     read_until(other.stream(), "(daemon_connection=False)\n");
     assert!(host.is_alive());
     assert!(other.answer().is_empty());

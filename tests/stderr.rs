@@ -475,7 +475,7 @@ fn an_exec_in_place_goes_on_writing_and_its_old_memory_is_given_back() {
     writer.host.tell("\n");
     writer.wait_for_log("two\n");
     let end = Instant::now() + DEADLINE;
-    while resident(pump) > 4 << 20 {
+    while resident(pump) > 8 << 20 {
         assert!(Instant::now() < end, "the pump keeps {} bytes", resident(pump));
         thread::sleep(Duration::from_millis(5));
     }
