@@ -54,7 +54,7 @@ fn arguments_output_and_help() {
     let (built_in, registered) = help.split_once("\nRegistered by the application").expect("a section");
     assert!(built_in.contains("stacks") && !built_in.contains("flood"), "{help}");
     assert!(registered.contains("echo [WORD...]      One of the test.\n"), "{help}");
-    assert_eq!(session.command("help echo"), "echo [WORD...]\nOne of the test.\nMore of it.\n");
+    assert_eq!(session.command("help echo"), "echo [WORD...]\nOne of the test.\nMore of it.\nLevel: operate.\n");
     assert_eq!(session.command("ehco"), "error: unknown command \"ehco\"; did you mean echo?\n");
     assert!(session.command("help floood").contains("did you mean flood?"));
     assert_eq!(host.release(), "PASS");

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod glob;
+pub mod level;
 pub mod literal;
 pub mod locals;
 pub mod nearest;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::protocol::abstract_name;
 use crate::stack::Limits;
 use crate::stack::capture::Methods;
+use level::Level;
 use literal::Value;
 use locals::Local;
 
@@ -98,6 +100,8 @@ pub struct Config {
     pub max_threads: usize,
     /// See [`OPTIONS`].
     pub client_timeout: Duration,
+    /// What a session may do at most.
+    pub level: Level,
     /// Names for the operator.
     pub locals: Vec<Local>,
     /// The options that were given, as `(name, spelling)`.
@@ -310,6 +314,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         apply: |config, value| set(&mut config.client_timeout, value.as_seconds()),
     },
     OptionSpec {
+        name: "level",
+        expects: "observe, operate or admin",
+        default: "admin",
+        help: "What a session may do: observe looks, operate also sends signals and runs the application's own commands, admin also changes memory and calls functions. A session can lower its own (drop).",
+        apply: |config, value| set(&mut config.level, Level::parse(&value.as_text()?)),
+    },
+    OptionSpec {
         name: "locals",
         expects: "a dict of names to addresses, &symbols or strings, or None",
         default: "None",
@@ -346,6 +357,7 @@ impl Default for Config {
             limits: Limits::default(),
             max_threads: 32768,
             client_timeout: Duration::from_secs(60),
+            level: Level::Admin,
             locals: Vec::new(),
             given: Vec::new(),
         }

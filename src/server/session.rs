@@ -16,10 +16,11 @@ use super::lines::{Input, Lines};
 use crate::config::Handler;
 use crate::log;
 use crate::protocol::{self, Request, RequestDecoder, Status};
+use crate::shell::client::Client;
 use crate::shell::parse::{self, Pipeline};
 use crate::shell::{self, Answer, Step, World};
 use crate::sys::Errno;
-use crate::sys::socket::{Peer, Socket};
+use crate::sys::socket::Socket;
 
 /// A job pauses while more than this waits to be sent.
 const OUTPUT_HIGH: usize = 256 << 10;
@@ -48,9 +49,8 @@ struct Running {
 
 /// A client that was let in.
 pub struct Session {
-    number: u64,
+    client: Client,
     socket: Socket,
-    peer: Peer,
     mode: Mode,
     running: Option<Running>,
     /// The answer has not ended its line yet.
@@ -99,9 +99,8 @@ impl Session {
         };
         log!("client {number} connected: pid={} uid={} gid={}", peer.pid, peer.uid, peer.gid);
         let mut session = Self {
-            number,
+            client: Client::new(number, peer.pid, peer.uid, world.manhole.config.level),
             socket,
-            peer,
             mode,
             running: None,
             mid_line: false,
@@ -203,7 +202,7 @@ impl Session {
 
     /// Its number among all clients.
     pub fn number(&self) -> u64 {
-        self.number
+        self.client.number
     }
 
     /// Whether it is one to see the application's standard error: a person's.
@@ -236,7 +235,7 @@ impl Session {
     /// Gives the running command up: there is no memory for it.
     pub fn give_up_job(&mut self) {
         if let Some(running) = self.running.take() {
-            log!("out of memory: the command of client {} was given up", self.number);
+            log!("out of memory: the command of client {} was given up", self.client.number);
             let mut text = Vec::new();
             running.answer.give_up("out of memory, the command was given up", &mut text);
             self.answer(running.id, &text);
@@ -252,7 +251,9 @@ impl Session {
             return false;
         }
         let mut text = Vec::new();
+        std::mem::swap(&mut self.client, &mut world.client);
         let step = running.answer.step(world, &mut text);
+        std::mem::swap(&mut self.client, &mut world.client);
         self.answer(running.id, &text);
         match step {
             Step::More => self.running = Some(running),
@@ -309,7 +310,7 @@ impl Session {
         // Who interrupts when there is nothing to interrupt gets a new prompt.
         let line = if line.trim() == "^C" || line.contains('\u{3}') { "" } else { line.trim() };
         if !line.is_empty() {
-            log!("client {} (pid={} uid={}): {line}", self.number, self.peer.pid, self.peer.uid);
+            log!("client {} (pid={} uid={}): {line}", self.client.number, self.client.pid, self.client.uid);
         }
         match parse::commands(line) {
             Ok(pipelines) => self.go_on(id, pipelines.into(), Status::Success),
@@ -323,7 +324,7 @@ impl Session {
     /// Starts the next of the commands of a line. After the last, its status is that of the line.
     fn go_on(&mut self, id: u64, mut rest: VecDeque<Pipeline>, mut status: Status) {
         while let Some(pipeline) = rest.pop_front() {
-            match shell::start(&pipeline) {
+            match shell::start(&pipeline, &self.client) {
                 Ok(answer) => {
                     self.running = Some(Running { answer, id, rest, waits: None, remarked: false });
                     return;
@@ -338,7 +339,7 @@ impl Session {
     }
 
     fn refuse_command(&mut self, id: u64, error: &str) {
-        log!("client {} (pid={} uid={}): refused: {error}", self.number, self.peer.pid, self.peer.uid);
+        log!("client {} (pid={} uid={}): refused: {error}", self.client.number, self.client.pid, self.client.uid);
         self.answer(id, format!("error: {error}\n").as_bytes());
     }
 
@@ -455,7 +456,7 @@ impl Session {
 
     fn end(&mut self, how: &str) {
         if !self.over {
-            log!("client {} {how}", self.number);
+            log!("client {} {how}", self.client.number);
             self.over = true;
             self.running = None;
         }

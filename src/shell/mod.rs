@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod client;
 pub mod commands;
+pub mod errand;
 pub mod filter;
 pub mod json;
 pub mod output;
@@ -22,6 +24,7 @@ pub mod variables;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use crate::config::level::Level;
 use crate::config::locals::Local;
 use crate::inspect::process::ProcessFacts;
 use crate::inspect::strings::Escaped;
@@ -34,6 +37,7 @@ use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
 use crate::sys::memory::Live;
 use crate::{log, sys};
+use client::Client;
 use filter::Filter;
 use output::{Form, Output};
 use parse::Pipeline;
@@ -50,6 +54,8 @@ pub struct World {
     pub symbolizer: Symbolizer,
     /// Capturing and its buffers.
     pub capture: Capture,
+    /// Whom the running command works for.
+    pub client: Client,
     /// The thread id of whoever runs this.
     pub own_tid: i32,
     /// That is a thread of the application, which stands still meanwhile: why, for the banner.
@@ -70,6 +76,7 @@ impl World {
             unwinder: Unwinder::default(),
             symbolizer: Symbolizer::default(),
             capture: Capture::with(manhole.config.capture),
+            client: Client::nobody(),
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
             interruption: None,
             names: Vec::new(),
@@ -99,7 +106,8 @@ impl World {
     /// Drops what can be learnt again.
     pub fn forget(&mut self) {
         let (standing, interruption) = (self.capture.standing, self.interruption.take());
-        *self = Self::new(self.manhole);
+        let client = self.client.clone();
+        *self = Self { client, ..Self::new(self.manhole) };
         (self.capture.standing, self.interruption) = (standing, interruption);
     }
 
@@ -188,6 +196,8 @@ pub type Start = fn(&[String]) -> Result<Box<dyn Job>, String>;
 pub struct Command {
     /// What one types.
     pub name: &'static str,
+    /// What a session needs for it.
+    pub level: Level,
     /// Its arguments. One that begins with [`FORMAT`] may be glued to the name, as in `x/8xg`.
     pub synopsis: &'static str,
     /// What it does, in a line.
@@ -206,8 +216,8 @@ pub const JSON: &str = "--json";
 /// How the synopsis of a command begins that takes a format as gdb's commands do.
 pub const FORMAT: &str = "[/FORMAT]";
 
-/// Understands a command and its filters.
-pub fn start(pipeline: &Pipeline) -> Result<Answer, String> {
+/// Understands a command of `client` and its filters.
+pub fn start(pipeline: &Pipeline, client: &Client) -> Result<Answer, String> {
     let mut words = pipeline.command.clone();
     unglue_format(&mut words);
     let is_ours = words.first().is_some_and(|name| commands::TABLE.iter().any(|command| command.name == name));
@@ -220,25 +230,26 @@ pub fn start(pipeline: &Pipeline) -> Result<Answer, String> {
         return Err("filters work on lines for eyes: leave --json, or filter at your side".to_owned());
     }
     let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>()?;
-    let job = job(&words).or_else(|error| match form {
+    let job = job(&words, client).or_else(|error| match form {
         Form::Json => Ok(Box::new(commands::Refusal(error)) as Box<dyn Job>),
         Form::Text => Err(error),
     })?;
     Ok(Answer { job, output: Output::new(form), filters })
 }
 
-fn job(words: &[String]) -> Result<Box<dyn Job>, String> {
+fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
     let Some((name, arguments)) = words.split_first() else { return Err("try help".to_owned()) };
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
     let Some(command) = commands::TABLE.iter().find(|command| command.name == name) else {
         if let Some(registered) = registered::start(name, arguments) {
-            return registered;
+            return client.may(Level::Operate, name).and(registered);
         }
         let known = commands::nearest(name);
         let hint = known.map_or("try help".to_owned(), |known| format!("did you mean {known}?"));
         return Err(format!("unknown command {:?}; {hint}", Escaped(name.as_bytes()).to_string()));
     };
+    client.may(command.level, name)?;
     match (command.start)(arguments) {
         Ok(job) => Ok(job),
         Err(error) => Err(format!("{name}: {error}; usage: {name} {}", command.synopsis).trim_end().to_owned()),

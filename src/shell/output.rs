@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::json::Bytes;
 use super::record::Record;
 use crate::record;
 use crate::shell::record::Line;
@@ -31,6 +32,20 @@ record! {
     pub struct Failure as "error" {
         /// The sentence.
         error: String,
+    }
+}
+
+record! {
+    /// What the application wrote.
+    pub struct Text as "text" {
+        /// A piece of it.
+        text: Bytes,
+    }
+}
+
+impl Line for Text {
+    fn line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.text.0);
     }
 }
 
@@ -66,6 +81,14 @@ impl Output {
     /// Puts the record of an error.
     pub fn fail(&mut self, error: &str) {
         self.put(&Failure { error: error.to_owned() });
+    }
+
+    /// Puts what the application wrote.
+    pub fn text(&mut self, bytes: &[u8]) {
+        match self.form {
+            Form::Text => self.bytes.extend_from_slice(bytes),
+            Form::Json => self.put(&Text { text: Bytes(bytes.to_vec()) }),
+        }
     }
 
     /// What only eyes want: a heading, a remark.

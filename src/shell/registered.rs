@@ -7,27 +7,17 @@
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
 
-use super::commands::fail;
+use super::errand::{Errand, only_here};
 use super::output::Output;
-use super::spool::{self, Progress, Reader, Writer};
+use super::spool::{Progress, Writer};
 use super::{Job, Step, World};
-use crate::lifecycle::exit;
-use crate::log;
 use crate::protocol::Status;
+use crate::sys::process;
 use crate::sys::slots::{NotAdded, Slots};
-use crate::sys::{clock, process};
 
 /// Commands at most.
 pub const MOST: usize = 256;
-/// A command that wrote nothing for so long is remarked upon, once.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Whoever waits for his turn for so long is told for what.
-const TURN: Duration = Duration::from_millis(100);
-/// How often a job looks without being told to: its actor may be unable to ring the bell.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// What a command does: writes, and returns its status (0, 1 or 2).
 pub type Work = Box<dyn Fn(&Writer, &[CString]) -> i32 + Send + Sync>;
 
@@ -101,8 +91,15 @@ pub fn start(name: &str, arguments: &[String]) -> Option<Result<Box<dyn Job>, St
     let usage = one(name, |command| format!("usage: {name} {}", command.synopsis))?;
     let words = std::iter::once(name).chain(arguments.iter().map(String::as_str));
     let words: Result<Vec<CString>, _> = words.map(CString::new).collect();
+    let name = name.to_owned();
     Some(match words {
-        Ok(words) => Ok(Box::new(Call { name: name.to_owned(), usage, stage: Stage::New(words) })),
+        Ok(words) => {
+            let work = Box::new({
+                let name = name.clone();
+                move |writer| run(&name, &words, writer)
+            });
+            Ok(Box::new(Call { usage, errand: Errand::new(name, work) }))
+        }
         Err(_) => Err(format!("{name}: an argument holds a NUL byte")),
     })
 }
@@ -122,11 +119,7 @@ fn run(name: &str, arguments: &[CString], writer: Writer) {
     let pid = process::pid();
     writer.begin();
     let status = (command.work)(&writer, arguments);
-    if process::pid() != pid {
-        // This thread has no way on: the child has an actor of its own, or none.
-        log!("the command {name} forked, and its child returned from the callback: the child ends");
-        exit::leave(1);
-    }
+    only_here(pid, &format!("the command {name}"));
     command.runner.store(0, Ordering::Relaxed);
     // Before the client knows that it is done: it may ask the application to unload it.
     drop(command);
@@ -135,106 +128,17 @@ fn run(name: &str, arguments: &[CString], writer: Writer) {
 
 /// A command at work on the actor.
 struct Call {
-    name: String,
     /// The line that answers wrong usage.
     usage: String,
-    stage: Stage,
-}
-
-enum Stage {
-    /// To be handed to the actor.
-    New(Vec<CString>),
-    /// Handed over.
-    Posted(Posted),
-}
-
-struct Posted {
-    output: Reader,
-    /// When there was output last.
-    heard: Option<u64>,
-    /// That it is silent was said.
-    remarked: bool,
+    errand: Errand,
 }
 
 impl Job for Call {
     fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
-        match &mut self.stage {
-            Stage::New(arguments) => {
-                let arguments = std::mem::take(arguments);
-                self.post(arguments, world, out)
-            }
-            Stage::Posted(posted) => match posted.step(&self.name, world, out) {
-                Step::Done(Status::Usage) => {
-                    out.note(format!("{}\n", self.usage.trim_end()));
-                    Step::Done(Status::Usage)
-                }
-                step => step,
-            },
+        let step = self.errand.step(world, out);
+        if let Step::Done(Status::Usage) = step {
+            out.note(format!("{}\n", self.usage.trim_end()));
         }
-    }
-}
-
-impl Call {
-    fn post(&mut self, arguments: Vec<CString>, world: &World, out: &mut Output) -> Step {
-        let (writer, output) = spool::pair(world.manhole);
-        let name = self.name.clone();
-        let work = Box::new(move || run(&name, &arguments, writer));
-        if world.manhole.actor.post(&self.name, work).is_err() {
-            return fail(
-                out,
-                "it runs on the thread `Manhole actor`, and there is none (oneshot_on, or the process ends)",
-            );
-        }
-        self.stage = Stage::Posted(Posted { output, heard: None, remarked: false });
-        Step::More
-    }
-}
-
-impl Posted {
-    fn step(&mut self, name: &str, world: &World, out: &mut Output) -> Step {
-        // Asked first: what it wrote before it left is then read below.
-        let left = world.manhole.actor.has_left();
-        let progress = self.output.read(out.lines());
-        if !out.is_empty() {
-            self.heard = Some(clock::monotonic());
-            return Step::More;
-        }
-        match progress {
-            Progress::Returned(0) => Step::Done(Status::Success),
-            Progress::Returned(2) => Step::Done(Status::Usage),
-            Progress::Returned(_) => Step::Done(Status::Failed),
-            Progress::Failed(why) => fail(out, &format!("{name}: {why}")),
-            // It called exit(), which waits for the clients to leave, and never returns.
-            Progress::Running(_) if left => Step::Done(Status::Success),
-            Progress::Queued if left => fail(out, &format!("{name}: the process ends")),
-            Progress::Queued => self.queue(world),
-            Progress::Running(since) => self.wait(since, world),
-        }
-    }
-
-    fn queue(&mut self, world: &World) -> Step {
-        match world.manhole.actor.busy() {
-            Some((what, time)) if time >= TURN && !self.remarked => {
-                self.remarked = true;
-                let seconds = time.as_secs();
-                Step::Remark(format!("the actor is busy with {what} since {seconds} s; this waits, exit leaves it"))
-            }
-            _ => Step::Waiting(Instant::now() + if self.remarked { LOOK } else { TURN }),
-        }
-    }
-
-    fn wait(&mut self, since: u64, world: &World) -> Step {
-        let silent = Duration::from_nanos(clock::monotonic().saturating_sub(self.heard.unwrap_or(since).max(since)));
-        if silent < SILENCE || self.remarked {
-            let next = if self.remarked { LOOK } else { LOOK.min(SILENCE - silent) };
-            return Step::Waiting(Instant::now() + next);
-        }
-        self.remarked = true;
-        let tid = world.manhole.actor.tid().unwrap_or(0);
-        Step::Remark(format!(
-            "still running on thread {tid} (Manhole actor), silent for {} s; `stacks {tid}` in another session shows \
-             where; exit leaves it",
-            silent.as_secs()
-        ))
+        step
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::output::Output;
+use super::record::Record;
 use crate::lifecycle::Manhole;
 use crate::sys::futex::{self, Guarded};
 use crate::sys::{clock, process, signal};
@@ -43,6 +45,8 @@ pub enum Unwritten {
 
 struct State {
     bytes: Vec<u8>,
+    /// What it found, shown after what it wrote.
+    records: Vec<Box<dyn Record + Send>>,
     progress: Progress,
 }
 
@@ -71,7 +75,7 @@ pub fn pair(manhole: &'static Manhole) -> (Writer, Reader) {
     let spool = Arc::new(Spool {
         manhole,
         pid: process::pid(),
-        state: Guarded::new(State { bytes: Vec::new(), progress: Progress::Queued }),
+        state: Guarded::new(State { bytes: Vec::new(), records: Vec::new(), progress: Progress::Queued }),
         closed: AtomicBool::new(false),
         drained: AtomicU32::new(0),
     });
@@ -109,6 +113,13 @@ impl Writer {
         Ok(())
     }
 
+    /// Puts a record. It holds no memory of the application's.
+    pub fn put(&self, record: impl Record + Send + 'static) {
+        let record: Box<dyn Record + Send> = Box::new(record);
+        self.change(|state| state.records.push(record));
+        self.ring();
+    }
+
     /// Whether nobody reads any more: the client is gone, or the manhole closes.
     pub fn is_cancelled(&self) -> bool {
         let spool = &self.0;
@@ -143,18 +154,19 @@ impl Drop for Writer {
 }
 
 impl Reader {
-    /// Appends what was written to `out`, and says how far the command has come after that.
-    pub fn read(&mut self, out: &mut Vec<u8>) -> Progress {
+    /// Puts what was written and found into `out`, and says how far the command has come after that.
+    pub fn read(&mut self, out: &mut Output) -> Progress {
         let spool = &self.spool;
-        let progress = spool.state.with(|state| {
+        let (records, progress) = spool.state.with(|state| {
             std::mem::swap(&mut state.bytes, &mut self.empty);
-            state.progress.clone()
+            (std::mem::take(&mut state.records), state.progress.clone())
         });
         if !self.empty.is_empty() {
             spool.made_room();
-            out.extend_from_slice(&self.empty);
+            out.text(&self.empty);
             self.empty.clear();
         }
+        records.iter().for_each(|record| out.put(record.as_ref()));
         progress
     }
 }
@@ -178,6 +190,7 @@ impl Spool {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::shell::output::Form;
 
     fn spool() -> (Writer, Reader) {
         pair(Box::leak(Box::new(Manhole::new(Config::parse("").unwrap()))))
@@ -195,9 +208,10 @@ mod tests {
         });
         let mut received = Vec::new();
         loop {
-            let before = received.len();
-            let progress = reader.read(&mut received);
-            assert!(received.len() - before <= CAPACITY);
+            let mut out = Output::new(Form::Text);
+            let progress = reader.read(&mut out);
+            assert!(out.len() <= CAPACITY);
+            received.extend(out.take());
             match progress {
                 Progress::Returned(status) => break assert_eq!(status, 2),
                 _ => std::thread::yield_now(),
@@ -223,8 +237,8 @@ mod tests {
     #[test]
     fn a_writer_that_is_dropped_ends_the_command() {
         let (writer, mut reader) = spool();
-        assert_eq!(reader.read(&mut Vec::new()), Progress::Queued);
+        assert_eq!(reader.read(&mut Output::new(Form::Text)), Progress::Queued);
         drop(writer);
-        assert!(matches!(reader.read(&mut Vec::new()), Progress::Failed(_)));
+        assert!(matches!(reader.read(&mut Output::new(Form::Text)), Progress::Failed(_)));
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Cut, fail};
+use crate::config::level::Level;
 use crate::inspect::mappings;
 use crate::inspect::strings::Escaped;
 use crate::protocol::Status;
@@ -21,6 +22,7 @@ use crate::sys::memory::{Live, Memory};
 
 pub const COMMAND: Command = Command {
     name: "x",
+    level: Level::Observe,
     synopsis: "[/FORMAT] ADDRESS...",
     summary: "Show memory, in gdb's formats.",
     help: "x/8xg &server           eight words of eight bytes in hexadecimal\n\

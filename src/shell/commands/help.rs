@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{TABLE, nearest, once};
+use crate::config::level::Level;
 use crate::record;
 use crate::shell::json::Raw;
 use crate::shell::record::Line;
@@ -10,6 +11,7 @@ use crate::shell::{Command, filter, output, registered};
 
 pub const COMMAND: Command = Command {
     name: "help",
+    level: Level::Observe,
     synopsis: "[COMMAND]",
     summary: "List the commands, or explain one.",
     help: "help               the commands, a line each\n\
@@ -81,6 +83,8 @@ record! {
     struct Entry as "command" {
         /// What one types.
         name: String,
+        /// The level that a session needs for it: observe, operate or admin.
+        level: &'static str,
         /// Its arguments.
         synopsis: String,
         /// What it does, in a line.
@@ -103,6 +107,7 @@ impl Entry {
         };
         Self {
             name: command.name.to_owned(),
+            level: command.level.name(),
             synopsis: command.synopsis.to_owned(),
             summary: command.summary.to_owned(),
             help: command.help.trim_end().to_owned(),
@@ -114,6 +119,7 @@ impl Entry {
     fn registered(command: &registered::Registered) -> Self {
         Self {
             name: command.name.clone(),
+            level: Level::Operate.name(),
             synopsis: command.synopsis.clone(),
             summary: command.summary().to_owned(),
             help: command.help.trim_end().to_owned(),
@@ -125,7 +131,7 @@ impl Entry {
     fn explanation(&self) -> String {
         // The first line of a registered command's help is its summary.
         let summary = if self.registered { String::new() } else { format!("{}\n\n", self.summary) };
-        format!("{} {}\n{summary}{}\n", self.name, self.synopsis, self.help)
+        format!("{} {}\n{summary}{}\nLevel: {}.\n", self.name, self.synopsis, self.help, self.level)
     }
 }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{fail, no_arguments};
+use crate::config::level::Level;
 use crate::inspect::strings::Escaped;
 use crate::protocol::Status;
 use crate::record;
@@ -15,6 +16,7 @@ use crate::shell::{Command, Job, Step, World};
 
 pub const COMMAND: Command = Command {
     name: "locals",
+    level: Level::Observe,
     synopsis: "",
     summary: "List the operator's names: value as given, address, symbol and module.",
     help: "Names come from the option locals, as in MANHOLE='locals={\"cfg\": \"&global_config\", \"log\": 0x7f00}'.\n\

@@ -7,6 +7,7 @@
 mod examine;
 mod help;
 mod locals;
+mod lower;
 mod modules;
 mod options;
 mod stacks;
@@ -17,6 +18,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::{Command, Job, Step, World, registered};
+use crate::config::level::Level;
 use crate::config::nearest;
 use crate::protocol::Status;
 use crate::record;
@@ -34,11 +36,13 @@ pub const TABLE: &[Command] = &[
     examine::COMMAND,
     locals::COMMAND,
     options::COMMAND,
+    lower::COMMAND,
     EXIT,
 ];
 
 const EXIT: Command = Command {
     name: "exit",
+    level: Level::Observe,
     synopsis: "",
     summary: "Leave. ^D does the same.",
     help: "The process goes on; only this connection ends.",

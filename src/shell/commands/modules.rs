@@ -6,6 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::{fail, hexadecimal, no_arguments};
+use crate::config::level::Level;
 use crate::inspect::strings::Escaped;
 use crate::protocol::Status;
 use crate::record;
@@ -17,6 +18,7 @@ use crate::stack::modules::Module;
 
 pub const COMMAND: Command = Command {
     name: "modules",
+    level: Level::Observe,
     synopsis: "",
     summary: "List the loaded objects: addresses, build ID, debug information found or where it was looked for.",
     help: "Debug information is looked for in the file itself, by build ID under /usr/lib/debug/.build-id,\nby .gnu_debuglink beside the file and under /usr/lib/debug, and in .gnu_debugdata.\ndebuginfod is never asked.",

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{no_arguments, once};
+use crate::config::level::Level;
 use crate::config::{OPTIONS, VARIABLE};
 use crate::record;
 use crate::shell::Command;
@@ -10,6 +11,7 @@ use crate::shell::record::Line;
 
 pub const COMMAND: Command = Command {
     name: "options",
+    level: Level::Observe,
     synopsis: "",
     summary: "Show every option, its value and where the value came from.",
     help: "Options are set at the start of the process, in the environment variable MANHOLE:\n    MANHOLE='max_frames=200,verbose=False' LD_PRELOAD=libmanhole.so ./app",

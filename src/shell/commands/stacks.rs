@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{fail, threads};
+use crate::config::level::Level;
 use crate::protocol::Status;
 use crate::shell::output::{Form, Output};
 use crate::shell::parse::Arguments;
@@ -22,6 +23,7 @@ use crate::sys::procfs;
 
 pub const COMMAND: Command = Command {
     name: "stacks",
+    level: Level::Observe,
     synopsis: "[TID|NAME-GLOB] [--group] [--raw] [--limit N]",
     summary: "Show the stack of every thread, or of some.",
     help: "stacks                  every thread\n\

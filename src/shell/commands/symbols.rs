@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Cut, fail};
+use crate::config::level::Level;
 use crate::inspect::mappings::{self, Mapped};
 use crate::inspect::strings::Escaped;
 use crate::inspect::threads::{self, Reader};
@@ -23,6 +24,7 @@ use crate::sys::procfs;
 
 pub const COMMAND: Command = Command {
     name: "sym",
+    level: Level::Observe,
     synopsis: "ADDRESS|NAME|GLOB [--limit N]",
     summary: "Look symbols up: an address gives symbol, file and line, section and mapping; a name all its addresses.",
     help: "sym malloc                   every function and variable of that name\n\

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fail;
 use crate::config::glob;
+use crate::config::level::Level;
 use crate::inspect::sockets::Sockets;
 use crate::inspect::strings::Escaped;
 use crate::inspect::syscalls::{self, ThreadContext};
@@ -21,6 +22,7 @@ use crate::sys::procfs;
 
 pub const COMMAND: Command = Command {
     name: "threads",
+    level: Level::Observe,
     synopsis: "[TID|NAME-GLOB]",
     summary: "List the threads: name, state, CPU time, the system call each sits in with its arguments.",
     help: "threads\nthreads 'io_thd_*'\n\nCPU time is in seconds, user and kernel together. A running thread has no system call to show.",

@@ -1,0 +1,165 @@
+//! The job that has the actor do something, and shows what it writes.
+//!
+//! Context: the observer posts the work and shows its output; the work runs on the actor, and may allocate, lock, or
+//! never return.
+
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use super::commands::fail;
+use super::output::Output;
+use super::spool::{self, Progress, Reader, Writer};
+use super::{Job, Step, World};
+use crate::lifecycle::exit;
+use crate::log;
+use crate::protocol::Status;
+use crate::sys::{clock, process};
+
+/// Work that wrote nothing for so long is remarked upon, once.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Whoever waits for his turn for so long is told for what.
+const TURN: Duration = Duration::from_millis(100);
+/// How often a job looks without being told to: its actor may be unable to ring the bell.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the actor does: it says [`Writer::begin`], writes, and says [`Writer::end`].
+pub type Work = Box<dyn FnOnce(Writer) + Send>;
+
+/// Something for the actor, on its way.
+pub struct Errand {
+    name: String,
+    stage: Stage,
+}
+
+enum Stage {
+    /// To be handed to the actor.
+    New(Option<Work>),
+    /// Handed over.
+    Posted(Posted),
+}
+
+struct Posted {
+    output: Reader,
+    /// When there was output last.
+    heard: Option<u64>,
+    /// That it is silent was said.
+    remarked: bool,
+}
+
+impl Errand {
+    /// `work` for the actor; `name` is what those who wait behind it are told.
+    pub fn new(name: String, work: Work) -> Self {
+        Self { name, stage: Stage::New(Some(work)) }
+    }
+}
+
+/// Has the actor do `work`, which writes text and puts records, and fails with a sentence. It is not done at all if the
+/// client has left before its turn.
+pub fn on_actor(
+    name: impl Into<String>,
+    work: impl FnOnce(&Writer) -> Result<(), String> + Send + 'static,
+) -> Box<dyn Job> {
+    let name = name.into();
+    let what = name.clone();
+    Box::new(Errand::new(
+        name,
+        Box::new(move |writer| {
+            if writer.is_cancelled() {
+                return;
+            }
+            writer.begin();
+            let pid = process::pid();
+            let result = work(&writer);
+            only_here(pid, &what);
+            writer.end(match result {
+                Ok(()) => Progress::Returned(0),
+                Err(why) => Progress::Failed(why),
+            });
+        }),
+    ))
+}
+
+/// The application's code may have forked, and its child come back to us: a thread that has no way on there, since the
+/// child has an actor of its own, or none. `pid` is the process that began.
+pub fn only_here(pid: i32, what: &str) {
+    if process::pid() != pid {
+        log!("{what} forked, and its child came back to the manhole: the child ends");
+        exit::leave(1);
+    }
+}
+
+impl Job for Errand {
+    fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
+        match &mut self.stage {
+            Stage::New(work) => match work.take() {
+                Some(work) => self.post(work, world, out),
+                None => fail(out, "it was not handed over"),
+            },
+            Stage::Posted(posted) => posted.step(&self.name, world, out),
+        }
+    }
+}
+
+impl Errand {
+    fn post(&mut self, work: Work, world: &World, out: &mut Output) -> Step {
+        let (writer, output) = spool::pair(world.manhole);
+        if world.manhole.actor.post(&self.name, Box::new(move || work(writer))).is_err() {
+            return fail(
+                out,
+                "it runs on the thread `Manhole actor`, and there is none (oneshot_on, or the process ends)",
+            );
+        }
+        self.stage = Stage::Posted(Posted { output, heard: None, remarked: false });
+        Step::More
+    }
+}
+
+impl Posted {
+    fn step(&mut self, name: &str, world: &World, out: &mut Output) -> Step {
+        // Asked first: what it wrote before it left is then read below.
+        let left = world.manhole.actor.has_left();
+        let progress = self.output.read(out);
+        if !out.is_empty() {
+            self.heard = Some(clock::monotonic());
+            return Step::More;
+        }
+        match progress {
+            Progress::Returned(0) => Step::Done(Status::Success),
+            Progress::Returned(2) => Step::Done(Status::Usage),
+            Progress::Returned(_) => Step::Done(Status::Failed),
+            Progress::Failed(why) => fail(out, &format!("{name}: {why}")),
+            // It called exit(), which waits for the clients to leave, and never returns.
+            Progress::Running(_) if left => Step::Done(Status::Success),
+            Progress::Queued if left => fail(out, &format!("{name}: the process ends")),
+            Progress::Queued => self.queue(world),
+            Progress::Running(since) => self.wait(since, world),
+        }
+    }
+
+    fn queue(&mut self, world: &World) -> Step {
+        match world.manhole.actor.busy() {
+            Some((what, time)) if time >= TURN && !self.remarked => {
+                self.remarked = true;
+                let seconds = time.as_secs();
+                Step::Remark(format!("the actor is busy with {what} since {seconds} s; this waits, exit leaves it"))
+            }
+            _ => Step::Waiting(Instant::now() + if self.remarked { LOOK } else { TURN }),
+        }
+    }
+
+    fn wait(&mut self, since: u64, world: &World) -> Step {
+        let silent = Duration::from_nanos(clock::monotonic().saturating_sub(self.heard.unwrap_or(since).max(since)));
+        if silent < SILENCE || self.remarked {
+            let next = if self.remarked { LOOK } else { LOOK.min(SILENCE - silent) };
+            return Step::Waiting(Instant::now() + next);
+        }
+        self.remarked = true;
+        let tid = world.manhole.actor.tid().unwrap_or(0);
+        Step::Remark(format!(
+            "still running on thread {tid} (Manhole actor), silent for {} s; `stacks {tid}` in another session shows \
+             where; exit leaves it",
+            silent.as_secs()
+        ))
+    }
+}
