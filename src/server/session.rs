@@ -175,7 +175,7 @@ impl Session {
         }
         let until = now + SLICE;
         while !self.over && self.waiting() < OUTPUT_HIGH {
-            self.look_for_interrupt();
+            self.look_for_interrupt(world);
             if !self.work(world) || Instant::now() >= until {
                 break;
             }
@@ -344,14 +344,16 @@ impl Session {
     }
 
     /// Ends the running command, if that was asked for.
-    fn look_for_interrupt(&mut self) {
+    fn look_for_interrupt(&mut self, world: &mut World) {
         let Mode::Interactive(lines, _) = &mut self.mode else { return };
         if self.running.is_none() || !lines.take_interrupt() {
             return;
         }
         if let Some(running) = self.running.take() {
             let mut text = Vec::new();
-            running.answer.give_up("interrupted", &mut text);
+            std::mem::swap(&mut self.client, &mut world.client);
+            running.answer.interrupt(world, &mut text);
+            std::mem::swap(&mut self.client, &mut world.client);
             if self.mid_line {
                 text.insert(0, b'\n');
             }

@@ -137,6 +137,11 @@ pub enum Step {
 pub trait Job {
     /// Does a piece of the work, appending to `out`.
     fn step(&mut self, world: &mut World, out: &mut Output) -> Step;
+
+    /// The client wants it to end now: what it has gathered may still be answered, as one step.
+    fn interrupt(&mut self, _: &mut World, out: &mut Output) {
+        out.fail("interrupted");
+    }
 }
 
 /// A job, what it answers, and what that goes through.
@@ -150,19 +155,35 @@ impl Answer {
     /// Runs one step of the job, and appends what it answers to `out`. A panic of ours ends the command, not the
     /// session, and tells the client.
     pub fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
-        let result = catch_unwind(AssertUnwindSafe(|| self.job.step(world, &mut self.output)));
-        let step = result.unwrap_or_else(|_| {
-            let note = panics::take();
-            log!("a command panicked: {note}");
-            self.output.fail(&format!("the manhole panicked, please report: {note}"));
-            world.forget();
-            Step::Done(Status::Failed)
-        });
+        let step = self.guarded(world, |job, world, output| job.step(world, output));
+        let step = step.unwrap_or(Step::Done(Status::Failed));
         let is_done = matches!(step, Step::Done(_) | Step::Leave);
         let step =
             if !is_done && self.filters.iter().any(Filter::is_full) { Step::Done(Status::Success) } else { step };
         self.pass(matches!(step, Step::Done(_) | Step::Leave), out);
         step
+    }
+
+    /// Ends the job because the client wants that.
+    pub fn interrupt(mut self, world: &mut World, out: &mut Vec<u8>) {
+        self.guarded(world, |job, world, output| job.interrupt(world, output));
+        self.pass(true, out);
+    }
+
+    /// What `work` makes of the job; nothing if it panicked.
+    fn guarded<R>(
+        &mut self,
+        world: &mut World,
+        work: impl FnOnce(&mut dyn Job, &mut World, &mut Output) -> R,
+    ) -> Option<R> {
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut *self.job, world, &mut self.output)));
+        if result.is_err() {
+            let note = panics::take();
+            log!("a command panicked: {note}");
+            self.output.fail(&format!("the manhole panicked, please report: {note}"));
+            world.forget();
+        }
+        result.ok()
     }
 
     /// What was answered since the last time, through the filters; the rest too, if the answer `ends`.
