@@ -9,6 +9,7 @@ pub mod client;
 pub mod commands;
 pub mod errand;
 pub mod filter;
+pub mod history;
 pub mod json;
 pub mod output;
 pub mod parse;
@@ -37,7 +38,7 @@ use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
 use crate::sys::memory::Live;
 use crate::{log, sys};
-use client::Client;
+use client::{Client, Mode, RollCall};
 use filter::Filter;
 use output::{Form, Output};
 use parse::Pipeline;
@@ -56,6 +57,8 @@ pub struct World {
     pub capture: Capture,
     /// Whom the running command works for.
     pub client: Client,
+    /// Who is connected, for those who ask.
+    pub roll_call: RollCall,
     /// The thread id of whoever runs this.
     pub own_tid: i32,
     /// That is a thread of the application, which stands still meanwhile: why, for the banner.
@@ -77,6 +80,7 @@ impl World {
             symbolizer: Symbolizer::default(),
             capture: Capture::with(manhole.config.capture),
             client: Client::nobody(),
+            roll_call: RollCall::default(),
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
             interruption: None,
             names: Vec::new(),
@@ -164,10 +168,31 @@ impl Answer {
         step
     }
 
-    /// Ends the job because the client wants that.
-    pub fn interrupt(mut self, world: &mut World, out: &mut Vec<u8>) {
+    /// The same for a job whose answer is a part of another's.
+    pub fn step_within(&mut self, world: &mut World, out: &mut Output) -> Step {
+        // Filters are for text only, so here there are none.
+        if out.is_json() { self.job.step(world, out) } else { self.step(world, out.lines()) }
+    }
+
+    /// The last error that it answered with.
+    pub fn failure(&self) -> Option<&str> {
+        self.output.failure()
+    }
+
+    /// Ends the job because the client wants that; the error that it answered with, if any.
+    pub fn interrupt(mut self, world: &mut World, out: &mut Vec<u8>) -> Option<String> {
         self.guarded(world, |job, world, output| job.interrupt(world, output));
         self.pass(true, out);
+        self.failure().map(str::to_owned)
+    }
+
+    /// The same for a job whose answer is a part of another's.
+    pub fn interrupt_within(mut self, world: &mut World, out: &mut Output) {
+        if out.is_json() {
+            self.job.interrupt(world, out);
+        } else {
+            self.interrupt(world, out.lines());
+        }
     }
 
     /// What `work` makes of the job; nothing if it panicked.
@@ -237,32 +262,47 @@ pub const JSON: &str = "--json";
 /// How the synopsis of a command begins that takes a format as gdb's commands do.
 pub const FORMAT: &str = "[/FORMAT]";
 
-/// Understands a command of `client` and its filters.
-pub fn start(pipeline: &Pipeline, client: &Client) -> Result<Answer, String> {
+/// Starts a command of `client`, with its filters; what cannot be understood answers with an error.
+pub fn start(pipeline: &Pipeline, client: &Client) -> Answer {
     let mut words = pipeline.command.clone();
     unglue_format(&mut words);
-    let is_ours = words.first().is_some_and(|name| commands::TABLE.iter().any(|command| command.name == name));
+    let is_ours = words.first().is_some_and(|name| commands::all().any(|command| command.name == name));
     let before = words.len();
     if is_ours {
         words.retain(|word| word != JSON);
     }
-    let form = if words.len() < before { Form::Json } else { Form::Text };
-    if form == Form::Json && !pipeline.filters.is_empty() {
-        return Err("filters work on lines for eyes: leave --json, or filter at your side".to_owned());
+    let wants_json = words.len() < before;
+    let form = match client.mode {
+        Mode::Program => Form::Records,
+        _ if wants_json => Form::Json,
+        _ => Form::Text,
+    };
+    if form != Form::Text && !pipeline.filters.is_empty() {
+        // A reply is JSON whatever happens; a person reads this.
+        let form = if form == Form::Json { Form::Text } else { form };
+        return refusal("filters work on lines for eyes: leave --json, or filter at your side".to_owned(), form);
     }
-    let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>()?;
-    let job = job(&words, client).or_else(|error| match form {
-        Form::Json => Ok(Box::new(commands::Refusal(error)) as Box<dyn Job>),
-        Form::Text => Err(error),
-    })?;
-    Ok(Answer { job, output: Output::new(form), filters })
+    let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>();
+    match filters.and_then(|filters: Vec<_>| Ok((job(&words, client)?, filters))) {
+        Ok((job, filters)) => Answer { job, output: Output::new(form), filters },
+        Err(error) => refusal(error, form),
+    }
+}
+
+/// The answer to what cannot be understood at all.
+pub fn refuse(error: String, client: &Client) -> Answer {
+    refusal(error, if client.mode == Mode::Program { Form::Records } else { Form::Text })
+}
+
+fn refusal(error: String, form: Form) -> Answer {
+    Answer { job: Box::new(commands::Refusal(error)), output: Output::new(form), filters: Vec::new() }
 }
 
 fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
     let Some((name, arguments)) = words.split_first() else { return Err("try help".to_owned()) };
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
-    let Some(command) = commands::TABLE.iter().find(|command| command.name == name) else {
+    let Some(command) = commands::all().find(|command| command.name == name) else {
         if let Some(registered) = registered::start(name, arguments) {
             return client.may(Level::Operate, name).and(registered);
         }
@@ -281,7 +321,7 @@ fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
 fn unglue_format(words: &mut Vec<String>) {
     let Some((name, format)) = words.first().and_then(|word| word.split_once('/')) else { return };
     let takes_it = |command: &Command| command.name == name && command.synopsis.starts_with(FORMAT);
-    if commands::TABLE.iter().any(takes_it) {
+    if commands::all().any(takes_it) {
         let split = [name.to_owned(), format!("/{format}")];
         words.splice(..1, split);
     }

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
+
 /// A command and what its answer goes through, each as words. Never without a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pipeline {
@@ -14,12 +16,48 @@ pub struct Pipeline {
     pub filters: Vec<Vec<String>>,
 }
 
+/// As it could be written: the same words.
+impl fmt::Display for Pipeline {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, words) in std::iter::once(&self.command).chain(&self.filters).enumerate() {
+            out.write_str(if index > 0 { " |" } else { "" })?;
+            for (number, word) in words.iter().enumerate() {
+                out.write_str(if index + number > 0 { " " } else { "" })?;
+                let is_plain = |c: char| !c.is_whitespace() && !"\"'\\;|#".contains(c);
+                match word {
+                    word if !word.is_empty() && word.chars().all(is_plain) => out.write_str(word)?,
+                    word if word.contains('\'') => {
+                        write!(out, "\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))?
+                    }
+                    word => write!(out, "'{word}'")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What stands in a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
     Word(String),
     Semicolon,
     Bar,
+}
+
+/// Where a line that is being typed ends: the words of its last command or filter, the one that is not ended yet last
+/// (perhaps empty), and whether it is a filter. Nothing inside quotes or a comment.
+pub fn end_of(line: &str) -> Option<(Vec<String>, bool)> {
+    let tokens = tokens(line).ok()?;
+    let from = tokens.iter().rposition(|token| !matches!(token, Token::Word(_)));
+    let last = tokens.get(from.map_or(0, |at| at + 1)..).unwrap_or_default();
+    let mut words = words_of(last);
+    if words.is_empty() || line.ends_with(char::is_whitespace) {
+        words.push(String::new());
+    }
+    let is_filter = from.and_then(|at| tokens.get(at)) == Some(&Token::Bar);
+    let is_comment = tokens.len() == 0 && line.contains('#');
+    (!is_comment).then_some((words, is_filter))
 }
 
 /// The commands of a line; none for an empty one.
@@ -138,6 +176,27 @@ mod tests {
         assert_eq!(words(r#" stacks  "io thd"  'a"b' c\ d "" "#).unwrap(), ["stacks", "io thd", "a\"b", "c d", ""]);
         assert!(words("").unwrap().is_empty());
         assert!(words("'x").is_err() && words("x\\").is_err());
+    }
+
+    #[test]
+    fn a_pipeline_is_written_as_it_can_be_read() {
+        for line in ["threads", "sym 'a b' ''|grep \"it's\" ';|#' \"\\\"'\\\\\"", "a | head 3 | count"] {
+            let read = commands(line).unwrap();
+            assert_eq!(commands(&read[0].to_string()).unwrap(), read, "{}", read[0]);
+        }
+        assert_eq!(commands("a   'b' | head").unwrap()[0].to_string(), "a b | head");
+    }
+
+    #[test]
+    fn where_a_line_ends() {
+        let end = |line: &str| end_of(line).map(|(words, is_filter)| (words.join(","), is_filter));
+        assert_eq!(end(""), Some((String::new(), false)));
+        assert_eq!(end("thr"), Some(("thr".to_owned(), false)));
+        assert_eq!(end("a; stacks 'x y' --g"), Some(("stacks,x y,--g".to_owned(), false)));
+        assert_eq!(end("stacks "), Some(("stacks,".to_owned(), false)));
+        assert_eq!(end("stacks |"), Some((String::new(), true)));
+        assert_eq!(end("stacks | grep -"), Some(("grep,-".to_owned(), true)));
+        assert_eq!((end("sym 'x"), end("# x")), (None, None));
     }
 
     #[test]

@@ -4,15 +4,19 @@
 
 #![forbid(unsafe_code)]
 
+mod complete;
 mod examine;
 mod help;
+mod history;
 mod locals;
 mod lower;
 mod modules;
 mod options;
+mod sessions;
 mod stacks;
 mod symbols;
 mod threads;
+mod watch;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -26,19 +30,29 @@ use crate::shell::output::Output;
 use crate::shell::record::Line;
 pub use stacks::write_all as write_stacks;
 
-/// All commands, in the order in which `help` lists them.
-pub const TABLE: &[Command] = &[
-    help::COMMAND,
-    stacks::COMMAND,
-    threads::COMMAND,
-    modules::COMMAND,
-    symbols::COMMAND,
-    examine::COMMAND,
-    locals::COMMAND,
-    options::COMMAND,
-    lower::COMMAND,
-    EXIT,
+/// All commands by what they are for, as `help` lists them: a heading, and its commands.
+pub const TABLE: &[(&str, &[Command])] = &[
+    ("Looking at threads", &[stacks::COMMAND, threads::COMMAND]),
+    ("Looking at memory and code", &[modules::COMMAND, symbols::COMMAND, examine::COMMAND, locals::COMMAND]),
+    (
+        "This session",
+        &[
+            help::COMMAND,
+            options::COMMAND,
+            lower::COMMAND,
+            sessions::COMMAND,
+            history::COMMAND,
+            watch::COMMAND,
+            complete::COMMAND,
+            EXIT,
+        ],
+    ),
 ];
+
+/// All commands.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    TABLE.iter().flat_map(|(_, commands)| commands.iter())
+}
 
 const EXIT: Command = Command {
     name: "exit",
@@ -99,7 +113,7 @@ impl<F: FnMut(&mut World, &mut Output) -> Result<(), String>> Job for Once<F> {
 /// The name of a command, built in or registered, that `word` may be meant for.
 pub(super) fn nearest(word: &str) -> Option<String> {
     let registered = registered::each(|command| command.name.clone());
-    let names = TABLE.iter().map(|command| command.name).chain(registered.iter().map(String::as_str));
+    let names = all().map(|command| command.name).chain(registered.iter().map(String::as_str));
     nearest::nearest(word, names).map(str::to_owned)
 }
 
