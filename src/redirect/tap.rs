@@ -261,6 +261,17 @@ pub fn is_in_place() -> bool {
     STATE.is_here() && has(2, STATE.pipe())
 }
 
+/// Where the original is kept, while descriptor 2 is the pipe or was until a moment ago. Whether it still is there only
+/// a thread in the application's table can tell: [`keeps`].
+pub fn kept_at() -> Option<RawFd> {
+    STATE.is_here().then(|| STATE.saved.load(Ordering::Relaxed))
+}
+
+/// Whether the original is kept at `number` of the calling thread's table.
+pub fn keeps(number: RawFd) -> bool {
+    STATE.is_here() && STATE.saved() == Some(number)
+}
+
 /// Puts the original back, if it is for us to do: descriptor 2 is still the pipe, and the original still there. What
 /// the application has put there itself stays. If it has closed the original, the pump goes on: nothing is lost.
 /// Only after [`give_up`]: a thread that comes late must not end the next session's.

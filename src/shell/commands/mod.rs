@@ -13,6 +13,7 @@ mod options;
 mod stacks;
 mod symbols;
 mod threads;
+mod touch;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -35,6 +36,13 @@ pub const TABLE: &[Command] = &[
     symbols::COMMAND,
     examine::COMMAND,
     locals::COMMAND,
+    touch::SIGNAL,
+    touch::NICE,
+    touch::AFFINITY,
+    touch::RLIMIT,
+    touch::CLOSE,
+    touch::DUP,
+    touch::SET,
     options::COMMAND,
     lower::COMMAND,
     EXIT,
