@@ -261,10 +261,10 @@ pub fn is_in_place() -> bool {
     STATE.is_here() && has(2, STATE.pipe())
 }
 
-/// Where the original is kept, while descriptor 2 is the pipe or was until a moment ago. Whether it still is there only
-/// a thread in the application's table can tell: [`keeps`].
-pub fn kept_at() -> Option<RawFd> {
-    STATE.is_here().then(|| STATE.saved.load(Ordering::Relaxed))
+/// Where the original is kept, if the file `identity` is the pipe that stands in for it. Whether it still is there
+/// only a thread in the application's table can tell: [`keeps`].
+pub fn kept_for(identity: (u64, u64)) -> Option<RawFd> {
+    (STATE.is_here() && identity == STATE.pipe()).then(|| STATE.saved.load(Ordering::Relaxed))
 }
 
 /// Whether the original is kept at `number` of the calling thread's table.

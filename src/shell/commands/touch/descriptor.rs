@@ -187,7 +187,8 @@ fn shut_down(number: i32) -> Result<(), String> {
 
 /// On the actor. Standard error while a session sees it is the original, not our pipe.
 fn duplicate(number: i32, new: Option<i32>) -> Result<i32, String> {
-    let source = tap::kept_at().filter(|kept| number == 2 && tap::is_in_place() && tap::keeps(*kept)).unwrap_or(number);
+    let file = stat::of_number(number).map_err(|error| error.desc().to_owned())?;
+    let source = tap::kept_for(file.identity()).filter(|kept| tap::keeps(*kept)).unwrap_or(number);
     let Some(new) = new else {
         let close_on_exec = table::is_close_on_exec(number).unwrap_or(false);
         return table::duplicate(source, close_on_exec).map_err(|error| match error {
@@ -211,7 +212,8 @@ fn describe(tid: i32, number: i32) -> Option<String> {
         text.split_once(' ').map_or(text.clone(), |(_, rest)| rest.to_owned())
     };
     let text = shown(&descriptors::read(tid, number).ok()?);
-    let kept = tap::kept_at().filter(|_| number == 2).and_then(|kept| descriptors::read(tid, kept).ok());
+    let kept = identity(tid, number).ok().and_then(tap::kept_for);
+    let kept = kept.and_then(|kept| descriptors::read(tid, kept).ok());
     Some(kept.map_or(text, |kept| format!("{} (through a pipe of the manhole while a session sees it)", shown(&kept))))
 }
 
