@@ -17,6 +17,8 @@ pub struct Mapped {
     pub start: u64,
     /// Address behind the last.
     pub end: u64,
+    /// As `maps` prints them: `rw-p`.
+    pub permissions: [u8; 4],
     /// Where in the file `start` is.
     offset: u64,
     /// As `maps` prints it: a path, `[heap]`, `[stack]`, `[anon:…]`; empty for memory without a name.
@@ -27,6 +29,21 @@ impl Mapped {
     /// Whether nothing says what it is for; the stacks of threads are such.
     pub fn is_anonymous(&self) -> bool {
         self.printed.is_empty()
+    }
+
+    /// Whether it may be written.
+    pub fn is_writable(&self) -> bool {
+        matches!(self.permissions, [_, b'w', ..])
+    }
+
+    /// Whether it may be executed.
+    pub fn is_executable(&self) -> bool {
+        matches!(self.permissions, [_, _, b'x', _])
+    }
+
+    /// Whether other processes, or a file, see what is written.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.permissions, [.., b's'])
     }
 
     /// What `address`, which lies in it, is, in words.
@@ -74,8 +91,8 @@ pub fn around(address: u64) -> Result<Around> {
             _ if around.above.is_none() => &mut around.above,
             _ => return,
         };
-        let (start, end, offset) = (mapping.start, mapping.end, mapping.offset);
-        *slot = Some(Mapped { start, end, offset, printed: mapping.path.to_vec() });
+        let (start, end, offset, permissions) = (mapping.start, mapping.end, mapping.offset, mapping.permissions);
+        *slot = Some(Mapped { start, end, permissions, offset, printed: mapping.path.to_vec() });
     })?;
     Ok(around)
 }

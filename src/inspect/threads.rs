@@ -103,6 +103,13 @@ pub fn name(tid: i32) -> Vec<u8> {
     name.strip_suffix(b"\n").unwrap_or(name).to_vec()
 }
 
+/// The signals that thread `tid` blocks, as a mask; without those that it waits for with `sigwait`.
+pub fn blocked_signals(tid: i32) -> Option<u64> {
+    let mut buffer = [0; process::STATUS_BYTES];
+    let mask = process::status_field(read_file(tid, "status", &mut buffer).ok()?, "SigBlk")?;
+    u64::from_str_radix(std::str::from_utf8(mask).ok()?, 16).ok()
+}
+
 /// The stack pointer of thread `tid`; `None` while it runs, or when the kernel would not say.
 pub fn stack_pointer(tid: i32) -> Option<u64> {
     let mut buffer = [0; 256];

@@ -28,6 +28,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 
 use super::operator::Operator;
+use crate::sys::fork::Child;
 use crate::sys::futex::Guarded;
 use crate::sys::poll::poll;
 use crate::sys::procfs::File;
@@ -117,8 +118,8 @@ pub fn reap() -> bool {
 }
 
 /// In a forked child: the pumps are the parent's.
-pub fn forget() {
-    REAPING.replace_in_child(());
+pub fn forget(child: Child) {
+    REAPING.replace_in_child((), child);
     SLOTS.iter().for_each(|slot| slot.pid.store(0, Ordering::Relaxed));
 }
 

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
-use super::{clock, dumpable, memory, process, ptrace, raw, sibling};
+use super::{dumpable, memory, process, ptrace, raw, sibling};
 
 /// A call that filters like to punish, and that we can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ fn survives(call: Call) -> bool {
     let pid = unsafe {
         sibling::spawn_in_our_memory(attempt, stack.end(), argument, &trial.alive, sibling::Descriptors::Shared)
     };
-    let gone = pid.is_ok_and(|pid| is_reaped(pid, &trial.alive));
+    let gone = pid.is_ok_and(|pid| sibling::wait_for_end(pid, &trial.alive, PATIENCE));
     dumpable::put_back();
     let survived = gone && trial.survived.load(Ordering::Acquire) == 1;
     if !gone && pid.is_ok() {
@@ -93,20 +93,6 @@ fn survives(call: Call) -> bool {
         Box::leak(trial);
     }
     survived
-}
-
-fn is_reaped(pid: i32, alive: &AtomicU32) -> bool {
-    let deadline = clock::monotonic().saturating_add(PATIENCE);
-    while clock::monotonic() < deadline {
-        sibling::wait_while(alive, 1, PATIENCE);
-        if sibling::reap(pid) {
-            return true;
-        }
-        // The kernel clears the word a moment before there is something to reap.
-        sibling::wait_while(alive, 0, 20_000);
-    }
-    sibling::kill(pid);
-    sibling::reap(pid)
 }
 
 extern "C" fn attempt(argument: *mut libc::c_void) -> libc::c_int {

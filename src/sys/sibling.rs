@@ -105,6 +105,22 @@ pub fn reap(pid: i32) -> bool {
     }
 }
 
+/// Waits until `pid`, whose word is `alive`, has ended and is reaped; kills it when that takes longer than `nanoseconds`.
+/// False when it is not gone even then: it may still use what it was given.
+pub fn wait_for_end(pid: i32, alive: &AtomicU32, nanoseconds: u64) -> bool {
+    let deadline = clock::monotonic().saturating_add(nanoseconds);
+    while clock::monotonic() < deadline {
+        wait_while(alive, 1, nanoseconds);
+        if reap(pid) {
+            return true;
+        }
+        // The kernel clears the word a moment before there is something to reap.
+        wait_while(alive, 0, 20_000);
+    }
+    kill(pid);
+    reap(pid)
+}
+
 /// Asks the kernel to kill the calling process when the thread that made it ends.
 pub fn die_with_parent() {
     let arguments = [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0];

@@ -20,6 +20,8 @@ pub struct Status {
     pub uid: u32,
     /// Type and permissions.
     pub mode: u32,
+    /// Which device a device file is, as `makedev` composes it.
+    special: u64,
 }
 
 impl Status {
@@ -31,6 +33,17 @@ impl Status {
     /// A socket of any kind.
     pub fn is_socket(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+
+    /// A pipe or FIFO.
+    pub fn is_pipe(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFIFO
+    }
+
+    /// Major and minor number of a character device.
+    pub fn character_device(&self) -> Option<(u32, u32)> {
+        let is_one = self.mode & libc::S_IFMT == libc::S_IFCHR;
+        is_one.then(|| (libc::major(self.special), libc::minor(self.special)))
     }
 
     /// Which file it is: device and inode.
@@ -76,5 +89,6 @@ fn fill(call: impl FnOnce(usize) -> Result<usize>) -> Result<Status> {
         size: stat.st_size.cast_unsigned(),
         uid: stat.st_uid,
         mode: stat.st_mode,
+        special: stat.st_rdev,
     })
 }

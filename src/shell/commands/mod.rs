@@ -16,6 +16,7 @@ mod sessions;
 mod stacks;
 mod symbols;
 mod threads;
+mod touch;
 mod watch;
 
 use std::fmt::Write;
@@ -34,6 +35,7 @@ pub use stacks::write_all as write_stacks;
 pub const TABLE: &[(&str, &[Command])] = &[
     ("Looking at threads", &[stacks::COMMAND, threads::COMMAND]),
     ("Looking at memory and code", &[modules::COMMAND, symbols::COMMAND, examine::COMMAND, locals::COMMAND]),
+    ("Touching", &[touch::SIGNAL, touch::NICE, touch::AFFINITY, touch::RLIMIT, touch::CLOSE, touch::DUP, touch::SET]),
     (
         "This session",
         &[
