@@ -10,6 +10,7 @@ mod locals;
 mod lower;
 mod modules;
 mod options;
+mod profile;
 mod stacks;
 mod symbols;
 mod threads;
@@ -31,6 +32,7 @@ pub const TABLE: &[Command] = &[
     help::COMMAND,
     stacks::COMMAND,
     threads::COMMAND,
+    profile::COMMAND,
     modules::COMMAND,
     symbols::COMMAND,
     examine::COMMAND,
