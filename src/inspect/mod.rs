@@ -13,3 +13,4 @@ pub mod sockets;
 pub mod strings;
 pub mod syscalls;
 pub mod threads;
+pub mod usage;

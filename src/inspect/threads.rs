@@ -67,12 +67,18 @@ impl Reader {
 
     /// The facts of thread `tid`, `ENOENT` or `ESRCH` when it has exited.
     pub fn read(&self, tid: i32) -> Result<ThreadFacts> {
+        let mut facts = self.read_stat(tid)?;
         let mut buffer = [0; 1024];
-        let mut facts = parse_stat(read_file(tid, "stat", &mut buffer)?, self.ticks).ok_or(Errno::EBADMSG)?;
+        facts.call = read_file(tid, "syscall", &mut buffer).ok().and_then(|text| Some(parse_syscall(text)?.0));
+        Ok(facts)
+    }
+
+    /// The same without the system call, which is a file of its own.
+    pub fn read_stat(&self, tid: i32) -> Result<ThreadFacts> {
+        let mut facts = parse_stat(read_file(tid, "stat", &mut [0; 1024])?, self.ticks).ok_or(Errno::EBADMSG)?;
         if self.same_namespace {
             facts.cpu = clock::thread_run_time(tid).map_or(facts.cpu, Duration::from_nanos);
         }
-        facts.call = read_file(tid, "syscall", &mut buffer).ok().and_then(|text| Some(parse_syscall(text)?.0));
         Ok(facts)
     }
 

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod errand;
 pub mod filter;
 pub mod history;
+pub mod interval;
 pub mod json;
 pub mod output;
 pub mod parse;

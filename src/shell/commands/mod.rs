@@ -12,6 +12,7 @@ mod locals;
 mod lower;
 mod modules;
 mod options;
+mod profile;
 mod sessions;
 mod stacks;
 mod symbols;
@@ -33,7 +34,7 @@ pub use stacks::write_all as write_stacks;
 
 /// All commands by what they are for, as `help` lists them: a heading, and its commands.
 pub const TABLE: &[(&str, &[Command])] = &[
-    ("Looking at threads", &[stacks::COMMAND, threads::COMMAND]),
+    ("Looking at threads", &[stacks::COMMAND, threads::COMMAND, profile::COMMAND]),
     ("Looking at memory and code", &[modules::COMMAND, symbols::COMMAND, examine::COMMAND, locals::COMMAND]),
     ("Touching", &[touch::SIGNAL, touch::NICE, touch::AFFINITY, touch::RLIMIT, touch::CLOSE, touch::DUP, touch::SET]),
     (
