@@ -20,6 +20,7 @@ pub mod leaked;
 pub mod lent;
 pub mod link;
 pub mod memory;
+pub mod netlink;
 pub mod output;
 pub mod passing;
 pub mod pipe;

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod descriptors;
 mod examine;
 mod help;
 mod locals;
@@ -34,6 +35,7 @@ pub const TABLE: &[Command] = &[
     modules::COMMAND,
     symbols::COMMAND,
     examine::COMMAND,
+    descriptors::COMMAND,
     locals::COMMAND,
     options::COMMAND,
     lower::COMMAND,
