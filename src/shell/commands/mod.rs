@@ -9,6 +9,7 @@ mod examine;
 mod help;
 mod locals;
 mod lower;
+mod memory;
 mod modules;
 mod options;
 mod stacks;
@@ -36,6 +37,9 @@ pub const TABLE: &[Command] = &[
     symbols::COMMAND,
     examine::COMMAND,
     descriptors::COMMAND,
+    memory::mappings::COMMAND,
+    memory::totals::COMMAND,
+    memory::limits::COMMAND,
     locals::COMMAND,
     options::COMMAND,
     lower::COMMAND,

@@ -7,6 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod layout;
+pub mod stacks;
+
 use super::lines::Lines;
 use super::numbers::kilobytes;
 use crate::stack::modules::maps;
