@@ -339,7 +339,7 @@ fn a_descriptor_is_closed_and_a_blocked_reader_wakes_by_a_shutdown_only() {
     let [socket, peer, file] = numbers(&host);
     let path = link(pid, file).expect("open");
     let answer = session.command(&format!("close {file}"));
-    assert_eq!(answer, format!("closed {file}: {path} O_RDWR\n"));
+    assert_eq!(answer, format!("closed {file}: {path} rw\n"));
     assert_eq!(link(pid, file), None);
     host.tell(&format!("write {file}\n"));
     hears(&mut host, |line| line == format!("wrote {file} -1"));

@@ -7,7 +7,11 @@
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 pub mod descriptors;
+pub mod limits;
+pub mod lines;
 pub mod mappings;
+pub mod memory;
+pub mod numbers;
 pub mod process;
 pub mod sockets;
 pub mod strings;

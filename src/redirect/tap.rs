@@ -270,6 +270,11 @@ fn pair([first, second]: &[AtomicU64; 2]) -> (u64, u64) {
     (first.load(Ordering::Relaxed), second.load(Ordering::Relaxed))
 }
 
+/// Where the application's own standard error is kept in its table meanwhile, and which file that is.
+pub fn kept() -> Option<(RawFd, (u64, u64))> {
+    STATE.is_here().then(|| (STATE.saved.load(Ordering::Relaxed), pair(&STATE.original)))
+}
+
 /// Whether descriptor 2 is the pipe.
 pub fn is_in_place() -> bool {
     STATE.is_here() && has(2, STATE.pipe())

@@ -9,6 +9,7 @@ pub mod client;
 pub mod commands;
 pub mod errand;
 pub mod filter;
+pub mod growth;
 pub mod history;
 pub mod interval;
 pub mod json;
@@ -66,6 +67,8 @@ pub struct World {
     pub interruption: Option<String>,
     /// The operator's names and those of the application, as of the last [`World::look`].
     pub names: Vec<Local>,
+    /// What `mem` found before.
+    pub memory: growth::Past,
 }
 
 /// More than this is given back to the kernel when the last client leaves.
@@ -85,6 +88,7 @@ impl World {
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
             interruption: None,
             names: Vec::new(),
+            memory: growth::Past::default(),
         }
     }
 
@@ -111,8 +115,8 @@ impl World {
     /// Drops what can be learnt again.
     pub fn forget(&mut self) {
         let (standing, interruption) = (self.capture.standing, self.interruption.take());
-        let client = self.client.clone();
-        *self = Self { client, ..Self::new(self.manhole) };
+        let (client, memory) = (self.client.clone(), std::mem::take(&mut self.memory));
+        *self = Self { client, memory, ..Self::new(self.manhole) };
         (self.capture.standing, self.interruption) = (standing, interruption);
     }
 

@@ -72,6 +72,15 @@ pub fn note(descriptor: RawFd, open: bool) {
     }
 }
 
+/// Whether the calling thread works for us and has noted `descriptor` as open.
+pub fn is_noted(descriptor: RawFd) -> bool {
+    let own = process::tid();
+    let Some(lent) = LENT.iter().find(|lent| lent.tid.load(Ordering::Relaxed) == own) else { return false };
+    lent.open
+        .get(descriptor as usize / 64)
+        .is_some_and(|word| word.load(Ordering::Relaxed) >> (descriptor % 64) & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

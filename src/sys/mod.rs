@@ -21,6 +21,7 @@ pub mod lent;
 pub mod limits;
 pub mod link;
 pub mod memory;
+pub mod netlink;
 pub mod output;
 pub mod passing;
 pub mod pipe;

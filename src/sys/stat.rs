@@ -16,6 +16,8 @@ pub struct Status {
     pub inode: u64,
     /// Bytes.
     pub size: u64,
+    /// It has no name any more (or never had one).
+    pub nameless: bool,
     /// Owner.
     pub uid: u32,
     /// Type and permissions.
@@ -87,6 +89,7 @@ fn fill(call: impl FnOnce(usize) -> Result<usize>) -> Result<Status> {
         device: stat.st_dev,
         inode: stat.st_ino,
         size: stat.st_size.cast_unsigned(),
+        nameless: stat.st_nlink == 0,
         uid: stat.st_uid,
         mode: stat.st_mode,
         special: stat.st_rdev,

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod complete;
+mod descriptors;
 mod examine;
 mod help;
 mod history;
 mod locals;
 mod lower;
+mod memory;
 mod modules;
 mod options;
 mod profile;
@@ -35,7 +37,18 @@ pub use stacks::write_all as write_stacks;
 /// All commands by what they are for, as `help` lists them: a heading, and its commands.
 pub const TABLE: &[(&str, &[Command])] = &[
     ("Looking at threads", &[stacks::COMMAND, threads::COMMAND, profile::COMMAND]),
-    ("Looking at memory and code", &[modules::COMMAND, symbols::COMMAND, examine::COMMAND, locals::COMMAND]),
+    (
+        "Looking at memory and code",
+        &[
+            memory::totals::COMMAND,
+            memory::mappings::COMMAND,
+            modules::COMMAND,
+            symbols::COMMAND,
+            examine::COMMAND,
+            locals::COMMAND,
+        ],
+    ),
+    ("Looking at the process", &[descriptors::COMMAND, memory::limits::COMMAND]),
     ("Touching", &[touch::SIGNAL, touch::NICE, touch::AFFINITY, touch::RLIMIT, touch::CLOSE, touch::DUP, touch::SET]),
     (
         "This session",

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::super::fail;
 use crate::config::level::Level;
-use crate::inspect::descriptors::{self, Descriptor};
+use crate::inspect::descriptors::{self, Link};
 use crate::inspect::sockets::Sockets;
+use crate::inspect::strings::Escaped;
 use crate::protocol::Status;
 use crate::record;
 use crate::redirect::tap;
@@ -207,9 +208,11 @@ fn duplicate(number: i32, new: Option<i32>) -> Result<i32, String> {
 
 /// What descriptor `number` of the table of thread `tid` is, without its number.
 fn describe(tid: i32, number: i32) -> Option<String> {
-    let shown = |found: &Descriptor| {
-        let text = found.describe(Some(&Sockets::default())).to_string();
-        text.split_once(' ').map_or(text.clone(), |(_, rest)| rest.to_owned())
+    let sockets = Sockets::default();
+    let shown = |found: &Link| {
+        let target = sockets.find(&found.target);
+        let target = target.map_or_else(|| Escaped(&found.target).to_string(), ToString::to_string);
+        format!("{target} {}", found.access.word())
     };
     let text = shown(&descriptors::read(tid, number).ok()?);
     let kept = identity(tid, number).ok().and_then(tap::kept_for);
