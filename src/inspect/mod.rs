@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 pub mod descriptors;
+pub mod locks;
 pub mod mappings;
 pub mod process;
 pub mod sockets;

@@ -13,6 +13,7 @@ pub mod exit;
 pub mod files;
 pub mod filter;
 pub mod fork;
+pub mod glibc;
 pub mod futex;
 pub mod inotify;
 pub mod kill;
