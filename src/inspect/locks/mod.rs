@@ -124,7 +124,7 @@ impl Want {
 }
 
 /// An object that a thread waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Object {
     /// What it is.
     pub kind: Kind,

@@ -7,11 +7,13 @@
 mod examine;
 mod help;
 mod locals;
+mod locks;
 mod lower;
 mod modules;
 mod options;
 mod stacks;
 mod symbols;
+mod syscalls;
 mod threads;
 
 use std::fmt::Write;
@@ -31,6 +33,8 @@ pub const TABLE: &[Command] = &[
     help::COMMAND,
     stacks::COMMAND,
     threads::COMMAND,
+    syscalls::COMMAND,
+    locks::COMMAND,
     modules::COMMAND,
     symbols::COMMAND,
     examine::COMMAND,
