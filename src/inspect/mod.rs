@@ -9,6 +9,7 @@
 pub mod descriptors;
 pub mod limits;
 pub mod lines;
+pub mod locks;
 pub mod mappings;
 pub mod memory;
 pub mod numbers;

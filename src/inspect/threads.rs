@@ -118,8 +118,14 @@ pub fn blocked_signals(tid: i32) -> Option<u64> {
 
 /// The stack pointer of thread `tid`; `None` while it runs, or when the kernel would not say.
 pub fn stack_pointer(tid: i32) -> Option<u64> {
+    Some(blocked(tid)?.1)
+}
+
+/// The call that thread `tid` sits in, and its stack pointer; `None` while it runs, or when the kernel would not say.
+pub fn blocked(tid: i32) -> Option<(Call, u64)> {
     let mut buffer = [0; 256];
-    Some(parse_syscall(read_file(tid, "syscall", &mut buffer).ok()?)?.1)
+    let (call, sp, _) = parse_syscall(read_file(tid, "syscall", &mut buffer).ok()?)?;
+    Some((call, sp))
 }
 
 fn read_file<'a>(tid: i32, file: &str, buffer: &'a mut [u8]) -> Result<&'a [u8]> {

@@ -14,6 +14,7 @@ pub mod files;
 pub mod filter;
 pub mod fork;
 pub mod futex;
+pub mod glibc;
 pub mod inotify;
 pub mod kill;
 pub mod leaked;

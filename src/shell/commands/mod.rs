@@ -10,6 +10,7 @@ mod examine;
 mod help;
 mod history;
 mod locals;
+mod locks;
 mod lower;
 mod memory;
 mod modules;
@@ -18,6 +19,7 @@ mod profile;
 mod sessions;
 mod stacks;
 mod symbols;
+mod syscalls;
 mod threads;
 mod touch;
 mod watch;
@@ -36,7 +38,7 @@ pub use stacks::write_all as write_stacks;
 
 /// All commands by what they are for, as `help` lists them: a heading, and its commands.
 pub const TABLE: &[(&str, &[Command])] = &[
-    ("Looking at threads", &[stacks::COMMAND, threads::COMMAND, profile::COMMAND]),
+    ("Looking at threads", &[stacks::COMMAND, threads::COMMAND, syscalls::COMMAND, locks::COMMAND, profile::COMMAND]),
     (
         "Looking at memory and code",
         &[
