@@ -193,7 +193,8 @@ impl<'a> Parser<'a> {
             let digits = text.strip_prefix("\\u")?.get(..4)?;
             digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
         };
-        let units = unit(self.rest()).into_iter().chain(unit(self.rest().get(6..).unwrap_or_default()));
+        let Some(first) = unit(self.rest()) else { return self.fail("four hexadecimal digits") };
+        let units = std::iter::once(first).chain(unit(self.rest().get(6..).unwrap_or_default()));
         match char::decode_utf16(units).next() {
             Some(Ok(character)) => {
                 self.at += 6 * character.len_utf16();
