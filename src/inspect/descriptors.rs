@@ -43,13 +43,19 @@ pub struct Listing {
 /// The first `limit` descriptors in the table of thread `tid`: that of the first thread for the
 /// application's, or of any other that lives once the first has exited.
 pub fn list(tid: i32, limit: usize) -> Result<Listing> {
+    let mut numbers = numbers(tid)?;
+    let total = numbers.len();
+    numbers.truncate(limit);
+    Ok(Listing { descriptors: numbers.into_iter().filter_map(|number| read(tid, number).ok()).collect(), total })
+}
+
+/// The numbers that are open in the table of thread `tid`, ascending.
+pub fn numbers(tid: i32) -> Result<Vec<i32>> {
     let folder = File::open_at(libc::AT_FDCWD, path(tid, "fd", "")?.as_c_str(), libc::O_DIRECTORY)?;
     let mut numbers: Vec<i32> = Vec::new();
     for_each_entry(&folder, |name| numbers.extend(name.to_str().ok().and_then(|name| name.parse::<i32>().ok())))?;
     numbers.sort_unstable();
-    let total = numbers.len();
-    numbers.truncate(limit);
-    Ok(Listing { descriptors: numbers.into_iter().filter_map(|number| read(tid, number).ok()).collect(), total })
+    Ok(numbers)
 }
 
 /// Descriptor `number` in the table of thread `tid`; `ENOENT` when it is not open.

@@ -173,8 +173,8 @@ fn set(resource: &Resource, wanted: Wanted, force: bool, world: &World, out: &mu
 fn consequence(number: u32, soft: u64, world: &World) -> Option<String> {
     match number {
         libc::RLIMIT_NOFILE => {
-            let open = descriptors::list(application(world), usize::MAX).ok()?.descriptors;
-            let above = open.iter().filter(|open| u64::try_from(open.number).is_ok_and(|it| it >= soft)).count();
+            let open = descriptors::numbers(application(world)).ok()?;
+            let above = open.iter().filter(|open| u64::try_from(**open).is_ok_and(|it| it >= soft)).count();
             if above > 0 {
                 let all = open.len();
                 return Some(format!(
