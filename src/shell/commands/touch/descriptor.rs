@@ -121,8 +121,10 @@ impl Change {
                 return Err(format!("descriptor {number} has become another file meanwhile"));
             }
             match task {
-                Task::Close => table::try_close(number)
-                    .map_err(|error| format!("descriptor {number} is closed, and the kernel says: {}", error.desc())),
+                Task::Close => table::try_close(number).map_err(|error| match error {
+                    Errno::EBADF => format!("descriptor {number} has been closed meanwhile"),
+                    other => format!("descriptor {number} is closed, and the kernel says: {}", other.desc()),
+                }),
                 Task::ShutDown => shut_down(number),
                 Task::Duplicate(new) => {
                     made.store(duplicate(number, new)?, Ordering::Release);

@@ -21,7 +21,8 @@ pub const COMMAND: Command = Command {
            nice 'bio_*' 19       for those of that name\n\
            nice 4711 -5          for one thread\n\n\
            Linux keeps the value for each thread; one that starts later has that of the thread that started it. It\n\
-           counts under the policies other and batch. Lowering it takes CAP_SYS_NICE, or room in rlimit nice.\n\
+           counts under the policies other and batch; with autogroups, within its session only (man 7 sched).\n\
+           Lowering it takes CAP_SYS_NICE, or room in rlimit nice.\n\
            The manhole's own threads are left as they are.",
     schemas: &[Row::schema, Refused::schema],
     start: |words| {

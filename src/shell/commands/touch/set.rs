@@ -124,8 +124,9 @@ impl Job for Set {
 
 impl Set {
     fn write(&self, address: u64, world: &mut World) -> Result<Written, String> {
-        let shape = self.shape.sized(self.size(address, world))?;
-        let bytes = shape.bytes(&self.text)?;
+        let about = |error| format!("{}: {error}", self.target.text());
+        let shape = self.shape.sized(self.size(address, world)).map_err(about)?;
+        let bytes = shape.bytes(&self.text).map_err(about)?;
         if shape.kind != Kind::String && address % bytes.len() as u64 != 0 {
             return Err(format!(
                 "{address:#x} is not aligned for {}: it could not be written in one step",
