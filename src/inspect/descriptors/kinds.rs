@@ -30,8 +30,23 @@ const NAMED: [(&[u8], &str); 22] = [
 
 /// Words for the kinds of files, and for sockets by protocol.
 const OTHERS: [&str; 17] = [
-    "file", "directory", "device", "disk", "fifo", "symlink", "namespace", "tcp", "udp", "udplite", "raw", "icmp",
-    "unix", "netlink", "packet", "vsock", "path",
+    "file",
+    "directory",
+    "device",
+    "disk",
+    "fifo",
+    "symlink",
+    "namespace",
+    "tcp",
+    "udp",
+    "udplite",
+    "raw",
+    "icmp",
+    "unix",
+    "netlink",
+    "packet",
+    "vsock",
+    "path",
 ];
 
 /// The word for what a link says, if that is not a path of a file system.
@@ -55,6 +70,23 @@ pub fn by_mode(mode: u32) -> &'static str {
         libc::S_IFSOCK => "socket",
         _ => "path",
     }
+}
+
+/// The word for a socket's protocol, as the kernel calls it (`proto.name`).
+pub fn by_protocol(name: &str) -> &'static str {
+    let begins = [
+        ("TCP", "tcp"),
+        ("UDPLITE", "udplite"),
+        ("UDP", "udp"),
+        ("UNIX", "unix"),
+        ("NETLINK", "netlink"),
+        ("RAW", "raw"),
+        ("PING", "icmp"),
+        ("PACKET", "packet"),
+        ("AF_VSOCK", "vsock"),
+        ("vsock", "vsock"),
+    ];
+    begins.iter().find(|(begin, _)| name.starts_with(begin)).map_or("socket", |(_, word)| word)
 }
 
 /// Whether `word` is one of the words of this file.
@@ -88,5 +120,6 @@ mod tests {
         }
         assert!(is_kind("tcp") && is_kind("epoll") && !is_kind("/tmp/x"));
         assert_eq!(by_mode(0o010_600), "fifo");
+        assert_eq!((by_protocol("TCPv6"), by_protocol("UNIX-STREAM"), by_protocol("ALG")), ("tcp", "unix", "socket"));
     }
 }

@@ -103,8 +103,10 @@ impl Table {
         };
         match sight.kind {
             "socket" => {
-                let socket = self.sockets.find(&sight.link.target);
-                sight.kind = socket.map_or("socket", Socket::word);
+                sight.kind = match self.sockets.find(&sight.link.target) {
+                    Some(socket) => socket.word(),
+                    None => descriptors::protocol(self.tid, number).map_or("socket", |name| kinds::by_protocol(&name)),
+                };
                 sight.inode = sockets::inode(&sight.link.target);
             }
             "path" => match self.mounts.refuses(sight.info.mount) {
@@ -209,10 +211,10 @@ impl Table {
     fn connection(&self, sight: &Sight, inode: u64) -> Connection {
         let peer_inode = self.sockets.peer(inode);
         let Some(socket) = self.sockets.find(&sight.link.target) else {
-            let protocol = descriptors::protocol(self.tid, sight.number);
-            let protocol = protocol.map(|name| format!(" {name}, in no table of this network namespace"));
+            let protocol = descriptors::protocol(self.tid, sight.number).map(|name| format!("{name} "));
+            let protocol = protocol.unwrap_or_default();
             return Connection {
-                description: format!("socket:[{inode}]{}", protocol.unwrap_or_default()),
+                description: format!("{protocol}socket:[{inode}], not in /proc/net (no address, or other namespace)"),
                 state: None,
                 local: None,
                 remote: None,

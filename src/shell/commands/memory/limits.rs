@@ -67,7 +67,8 @@ impl Job for List {
             });
             let mut processes: Vec<i32> = Vec::new();
             if let Ok(folder) = File::open_at(libc::AT_FDCWD, c"/proc", libc::O_DIRECTORY) {
-                let add = |name: &std::ffi::CStr| processes.extend(name.to_str().ok().and_then(|it| it.parse::<i32>().ok()));
+                let add =
+                    |name: &std::ffi::CStr| processes.extend(name.to_str().ok().and_then(|it| it.parse::<i32>().ok()));
                 // What cannot be listed is not counted.
                 let _ = procfs::for_each_entry(&folder, add);
             }
