@@ -142,7 +142,7 @@ fn memory_is_that_of_smaps_rollup_and_status() {
     near(bytes(&total, "pss_bytes"), kilobytes(&rollup, "Pss"));
     near(bytes(&total, "private_bytes"), kilobytes(&rollup, "Private_Clean") + kilobytes(&rollup, "Private_Dirty"));
     near(bytes(&total, "shared_bytes"), kilobytes(&rollup, "Shared_Clean") + kilobytes(&rollup, "Shared_Dirty"));
-    assert_eq!(bytes(&total, "swap_bytes"), kilobytes(&rollup, "Swap"));
+    assert_eq!((&total["walked"], bytes(&total, "swap_bytes")), (&true.into(), kilobytes(&rollup, "Swap")));
     let status = fs::read_to_string(format!("/proc/{}/status", host.pid())).expect("status");
     near(bytes(&total, "peak_rss_bytes"), kilobytes(&status, "VmHWM"));
     near(bytes(&total, "size_bytes"), kilobytes(&status, "VmSize"));
@@ -199,6 +199,30 @@ fn growth_is_what_was_allocated_since() {
     let line = text.lines().find(|line| line.starts_with("since the last call")).expect("the line");
     assert!(line.contains("RSS +64 MiB") || line.contains("RSS +64.") || line.contains("RSS +65."), "{line}");
     assert_eq!(host.release(), "PASS", "{}", host.story());
+}
+
+/// In a large process what would hold others up is only done when it is asked for.
+#[test]
+fn a_large_process_is_only_walked_when_asked() {
+    let mut host = Launch::fixture("grows").option("redirect_stderr=False").start();
+    for _ in 0..5 {
+        host.signal(libc::SIGUSR1);
+        // Taken and done, or the next one would be lost in it.
+        let lines = host.lines().len();
+        while host.lines().len() == lines {
+            host.look();
+        }
+    }
+    let mut session = host.connect();
+    let (total, kinds) = memory(&mut session);
+    assert_eq!((&total["walked"], &total["pss_bytes"]), (&false.into(), &Value::Null), "{total}");
+    assert!(kinds.iter().all(|kind| kind["rss_bytes"].is_null() && kind["size_bytes"].is_u64()), "{kinds:?}");
+    let status = fs::read_to_string(format!("/proc/{}/status", host.pid())).expect("status");
+    assert!(bytes(&total, "rss_bytes").abs_diff(kilobytes(&status, "VmRSS")) <= OWN, "{total}");
+    assert!(session.command("mem").contains("mem --walk"));
+    let walked = of_kind(records(&mut session, "mem --walk --json"), "memory").remove(0);
+    assert!(bytes(&walked, "pss_bytes") > 5 * (64 << 20), "{walked}");
+    assert!(walked["rss_growth_bytes"].as_i64().expect("growth").unsigned_abs() <= 2 * OWN, "{walked}");
 }
 
 #[test]
