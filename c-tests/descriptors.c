@@ -7,11 +7,13 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -52,8 +54,6 @@ static void open_files(const char *folder)
     at(107, memfd_create("notes", 0));
     if (write(107, "12345", 5) != 5)
         finish("FAIL memfd");
-    if (mkfifo(path, 0600) == 0)
-        finish("FAIL fifo");
 }
 
 static int internet(int type, int port)
@@ -95,6 +95,7 @@ static void open_sockets(void)
         finish("FAIL socketpair");
     at(128, pair[0]);
     at(129, pair[1]);
+    at(130, socket(AF_INET, SOCK_STREAM, 0));
 }
 
 static void open_kernel_objects(const char *folder)
@@ -105,6 +106,17 @@ static void open_kernel_objects(const char *folder)
     if (epoll_ctl(140, EPOLL_CTL_ADD, 105, &in) || epoll_ctl(140, EPOLL_CTL_ADD, 124, &edge)
         || epoll_ctl(140, EPOLL_CTL_ADD, 120, &once))
         finish("FAIL epoll");
+    /* Added by a number that stands for another file later, while the first one stays open. */
+    int first[2], second[2];
+    if (pipe(first) || pipe(second))
+        finish("FAIL pipe");
+    at(108, first[0]);
+    at(109, first[1]);
+    if (epoll_ctl(140, EPOLL_CTL_ADD, 108, &in))
+        finish("FAIL epoll");
+    at(110, dup(108));
+    at(108, second[0]);
+    at(111, second[1]);
     at(141, eventfd(7, EFD_SEMAPHORE));
     at(142, timerfd_create(CLOCK_MONOTONIC, 0));
     struct itimerspec hour = { { 60, 500000000 }, { 3600, 0 } };
@@ -126,6 +138,14 @@ int main(int argc, char **argv)
     open_files(folder);
     open_sockets();
     open_kernel_objects(folder);
+    /* As many more of the same as the second argument says. */
+    int more = argc > 2 ? atoi(argv[2]) : 0;
+    struct rlimit limit = { more + 1024, more + 1024 };
+    if (more > 0 && setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        finish("FAIL setrlimit");
+    for (int number = 1000; number < 1000 + more; number++)
+        if (fcntl(105, F_DUPFD, number) != number)
+            finish("FAIL dup");
     say("ready");
     sleep_for_ever();
 }

@@ -32,6 +32,10 @@ fn goes_on(host: &mut Host) {
     for command in ["help", "options", "threads", "modules", "stacks --group", "stacks --raw"] {
         assert!(!session.command(command).is_empty(), "{command} is silent; {}", host.story());
     }
+    for command in ["fds", "fds --peers", "maps", "maps --rss", "mem", "limits"] {
+        let answer = session.command(command);
+        assert!(answer.lines().count() > 2 && !answer.contains("error: "), "{command}: {answer}; {}", host.story());
+    }
     assert!(Dump::parse(&session.command("stacks")).threads.len() >= 2);
     drop(session);
     assert_eq!(host.release(), "PASS", "{}", host.story());

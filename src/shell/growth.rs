@@ -17,12 +17,12 @@ pub struct Figures {
     pub at: u64,
     /// In memory.
     pub resident: u64,
-    /// In memory, shared pages divided by their users.
-    pub proportional: u64,
+    /// In memory, shared pages divided by their users; only after a walk.
+    pub proportional: Option<u64>,
     /// Mapped, in memory or not.
     pub size: u64,
-    /// In memory, in the order of [`Kind::ALL`].
-    pub by_kind: [u64; Kind::ALL.len()],
+    /// In memory, in the order of [`Kind::ALL`]; only after a walk.
+    pub by_kind: Option<[u64; Kind::ALL.len()]>,
     /// Page faults that needed no reading, and that did.
     pub faults: [u64; 2],
 }

@@ -72,6 +72,23 @@ pub fn by_mode(mode: u32) -> &'static str {
     }
 }
 
+/// The word for a socket's protocol, as the kernel calls it (`proto.name`).
+pub fn by_protocol(name: &str) -> &'static str {
+    let begins = [
+        ("TCP", "tcp"),
+        ("UDPLITE", "udplite"),
+        ("UDP", "udp"),
+        ("UNIX", "unix"),
+        ("NETLINK", "netlink"),
+        ("RAW", "raw"),
+        ("PING", "icmp"),
+        ("PACKET", "packet"),
+        ("AF_VSOCK", "vsock"),
+        ("vsock", "vsock"),
+    ];
+    begins.iter().find(|(begin, _)| name.starts_with(begin)).map_or("socket", |(_, word)| word)
+}
+
 /// Whether `word` is one of the words of this file.
 pub fn is_kind(word: &str) -> bool {
     NAMED.iter().map(|(_, name)| *name).chain(OTHERS).any(|name| name == word)
@@ -103,5 +120,6 @@ mod tests {
         }
         assert!(is_kind("tcp") && is_kind("epoll") && !is_kind("/tmp/x"));
         assert_eq!(by_mode(0o010_600), "fifo");
+        assert_eq!((by_protocol("TCPv6"), by_protocol("UNIX-STREAM"), by_protocol("ALG")), ("tcp", "unix", "socket"));
     }
 }

@@ -28,8 +28,8 @@ pub struct Table {
     pub tid: i32,
     sockets: Sockets,
     mounts: Mounts,
-    /// Who has what open in this process: pipes, sockets and paths.
-    holders: BTreeMap<Vec<u8>, Vec<(i32, Access)>>,
+    /// Who has what open in this process for reading, and for writing: pipes, sockets and paths.
+    holders: BTreeMap<Vec<u8>, [Vec<(i32, Access)>; 2]>,
     /// Pipes and sockets that the observer has open.
     ours: BTreeSet<Vec<u8>>,
     /// Who has what open in others, when that was asked for.
@@ -38,10 +38,15 @@ pub struct Table {
 
 /// A descriptor and what is known at first sight.
 pub struct Sight {
+    /// Its number.
     pub number: i32,
+    /// What its link says.
     pub link: Link,
-    pub info: Info,
+    /// What it is, in a word.
     pub kind: &'static str,
+    info: Info,
+    /// Entries of a list that are shown.
+    limit: usize,
     size: Option<u64>,
     deleted: bool,
     inode: Option<u64>,
@@ -74,16 +79,20 @@ impl Table {
     pub fn note(&mut self, number: i32) {
         let Ok(link) = descriptors::read(self.tid, number) else { return };
         if is_shareable(&link.target) {
-            self.holders.entry(link.target).or_default().push((number, link.access));
+            let [readers, writers] = self.holders.entry(link.target).or_default();
+            readers.extend(link.access.read.then_some((number, link.access)));
+            writers.extend(link.access.write.then_some((number, link.access)));
         }
     }
 
     /// Looks at a descriptor; `None` when it is not open any more.
     pub fn look(&self, number: i32, asked_for: bool) -> Option<Sight> {
         let link = descriptors::read(self.tid, number).ok()?;
-        let info = info::read(self.tid, number, if asked_for { ALL } else { FEW }).unwrap_or_default();
+        let limit = if asked_for { ALL } else { FEW };
+        let info = info::read(self.tid, number, limit).unwrap_or_default();
         let mut sight = Sight {
             number,
+            limit,
             kind: kinds::named(&link.target).unwrap_or("path"),
             size: None,
             deleted: false,
@@ -94,8 +103,10 @@ impl Table {
         };
         match sight.kind {
             "socket" => {
-                let socket = self.sockets.find(&sight.link.target);
-                sight.kind = socket.map_or("socket", Socket::word);
+                sight.kind = match self.sockets.find(&sight.link.target) {
+                    Some(socket) => socket.word(),
+                    None => descriptors::protocol(self.tid, number).map_or("socket", |name| kinds::by_protocol(&name)),
+                };
                 sight.inode = sockets::inode(&sight.link.target);
             }
             "path" => match self.mounts.refuses(sight.info.mount) {
@@ -135,10 +146,10 @@ impl Table {
 
     /// The row of a descriptor.
     pub fn row(&self, sight: Sight) -> Row {
-        let ends = self.ends(&sight);
+        let (ends, end_count) = self.ends(&sight);
         let socket = sockets::inode(&sight.link.target).map(|inode| self.connection(&sight, inode));
         let role = self.role(&sight);
-        let Sight { number, link, info, kind, size, deleted, inode, not_asked } = sight;
+        let Sight { number, link, info, kind, size, deleted, inode, not_asked, .. } = sight;
         let watch = |watch: &info::Watch| InotifyWatch {
             wd: watch.descriptor,
             inode: watch.inode,
@@ -165,6 +176,7 @@ impl Table {
             inode,
             socket,
             ends,
+            end_count,
             interests: info.interests.iter().map(|interest| self.interest(interest)).collect(),
             interest_count: info.interest_count,
             watches: info.watches.iter().map(watch).collect(),
@@ -199,10 +211,10 @@ impl Table {
     fn connection(&self, sight: &Sight, inode: u64) -> Connection {
         let peer_inode = self.sockets.peer(inode);
         let Some(socket) = self.sockets.find(&sight.link.target) else {
-            let protocol = descriptors::protocol(self.tid, sight.number);
-            let protocol = protocol.map(|name| format!(" {name}, in no table of this network namespace"));
+            let protocol = descriptors::protocol(self.tid, sight.number).map(|name| format!("{name} "));
+            let protocol = protocol.unwrap_or_default();
             return Connection {
-                description: format!("socket:[{inode}]{}", protocol.unwrap_or_default()),
+                description: format!("{protocol}socket:[{inode}], not in /proc/net (no address, or other namespace)"),
                 state: None,
                 local: None,
                 remote: None,
@@ -233,35 +245,39 @@ impl Table {
         }
     }
 
-    /// The other ends in this process, and whatever the search has found in others.
-    fn ends(&self, sight: &Sight) -> Vec<End> {
+    /// The other ends in this process, and whatever the search has found in others; how many there are.
+    fn ends(&self, sight: &Sight) -> (Vec<End>, usize) {
         let (target, access) = (&sight.link.target, sight.link.access);
-        let peer = sockets::inode(target).and_then(|inode| self.sockets.peer(inode)).map(socket_link);
         let is_pipe = matches!(sight.kind, "pipe" | "fifo");
-        // What one writes the other reads.
-        let faces = |other: Access| access.write && other.read || access.read && other.write;
-        let mut ends = Vec::new();
-        let here = |link: &Vec<u8>| self.holders.get(link).map(Vec::as_slice).unwrap_or_default();
+        let peer = sockets::inode(target).and_then(|inode| self.sockets.peer(inode)).map(socket_link);
         let opposite = if is_pipe { Some(target) } else { peer.as_ref() };
-        for (number, other) in opposite.map(here).unwrap_or_default() {
-            if *number != sight.number && (!is_pipe || faces(*other)) {
-                ends.push(End { relation: OTHER, fd: *number, pid: None, process: None, access: other.word() });
+        let mut ends = Ends { limit: sight.limit, list: Vec::new(), count: 0 };
+        if let Some([readers, writers]) = opposite.and_then(|link| self.holders.get(link)) {
+            // What one writes the other reads; a socket is open for both.
+            let facing = [(access.read && is_pipe, writers), (access.write, readers)];
+            for (number, other) in facing.into_iter().filter(|(faces, _)| *faces).flat_map(|(_, numbers)| numbers) {
+                if *number != sight.number {
+                    ends.add(|| End { relation: OTHER, fd: *number, pid: None, process: None, access: other.word() });
+                }
             }
         }
-        let Some(search) = &self.search else { return ends };
-        let links = [(target, SAME), (peer.as_ref().unwrap_or(target), OTHER)];
-        for (link, relation) in links.iter().take(1 + usize::from(peer.is_some())) {
-            for holder in search.holders(link) {
-                ends.push(End {
-                    relation: if is_pipe && faces(holder.access) { OTHER } else { relation },
-                    fd: holder.number,
-                    pid: Some(holder.pid),
-                    process: Some(Bytes(holder.name.clone())),
-                    access: holder.access.word(),
-                });
-            }
+        let Some(search) = &self.search else { return (ends.list, ends.count) };
+        let faces = |other: Access| access.write && other.read || access.read && other.write;
+        let same = search.holders(target).iter().map(|holder| {
+            let relation = if is_pipe && faces(holder.access) { OTHER } else { SAME };
+            (holder, relation)
+        });
+        let others = peer.as_ref().map(|peer| search.holders(peer)).unwrap_or_default();
+        for (holder, relation) in same.chain(others.iter().map(|holder| (holder, OTHER))) {
+            ends.add(|| End {
+                relation,
+                fd: holder.number,
+                pid: Some(holder.pid),
+                process: Some(Bytes(holder.name.clone())),
+                access: holder.access.word(),
+            });
         }
-        ends
+        (ends.list, ends.count)
     }
 
     fn role(&self, sight: &Sight) -> Option<&'static str> {
@@ -275,6 +291,22 @@ impl Table {
             return Some(if sight.number == 2 { "a session sees standard error" } else { "for a moment" });
         }
         sys::lent::is_noted(sight.number).then_some("it serves this")
+    }
+}
+
+/// The first ends of many.
+struct Ends {
+    limit: usize,
+    list: Vec<End>,
+    count: usize,
+}
+
+impl Ends {
+    fn add(&mut self, end: impl FnOnce() -> End) {
+        self.count += 1;
+        if self.list.len() < self.limit {
+            self.list.push(end());
+        }
     }
 }
 

@@ -119,9 +119,12 @@ record! {
         inode: Option<u64>,
         /// Of a socket.
         socket: Option<Connection>,
-        /// Who holds the other ends, or shares it: in this process, and with --peers in others.
+        /// Who holds the other ends, or shares it: in this process, and with --peers in others. At most 20, unless the
+        /// descriptor is asked for by its number.
         ends: Vec<End>,
-        /// Of an epoll instance: what it waits for, at most 20 unless the descriptor is asked for by its number.
+        /// How many there are.
+        end_count: usize,
+        /// Of an epoll instance: what it waits for, with the same limit.
         interests: Vec<Watched>,
         /// How many there are.
         interest_count: usize,
@@ -290,6 +293,7 @@ impl Line for Row {
         self.what(out);
         out.push(b'\n');
         self.ends.iter().for_each(|end| self.under(out, end));
+        self.more(out, self.ends.len(), self.end_count);
         self.interests.iter().for_each(|interest| self.under(out, interest));
         self.more(out, self.interests.len(), self.interest_count);
         self.watches.iter().for_each(|watch| self.under(out, watch));

@@ -39,9 +39,9 @@ pub const COMMAND: Command = Command {
            maps 0x7ffd12345678     the one that holds an address; &SYMBOL+8 and the like, too\n\
            maps --rss              with what is in memory: RSS, PSS (shared pages divided by their users), changed, swap\n\n\
            A word that begins with a digit or & is an address. The stack of a thread that runs just now is shown as\n\
-           anonymous memory. With --rss the kernel walks the page tables, and holds the lock of the address space for\n\
-           reading while it does so: threads that map or unmap memory wait for as long as one mapping takes, some\n\
-           milliseconds for each GiB of it that is in memory in small pages. Without --rss that is microseconds.",
+           anonymous memory. With --rss the kernel walks the page tables with the lock of the address space held for\n\
+           reading: threads that map or unmap memory meanwhile wait for as long as one mapping takes: 30 ms of processor\n\
+           time for each GiB of it that is in memory in small pages, 0.4 s on a busy machine. Without --rss: microseconds.",
     schemas: &[Row::schema],
     start: |words| {
         let arguments = Arguments::parse(words, &[RSS], &[])?;

@@ -17,6 +17,7 @@ use crate::record;
 use crate::shell::commands::{duration, fail, no_arguments};
 use crate::shell::growth::Figures;
 use crate::shell::output::Output;
+use crate::shell::parse::Arguments;
 use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
 use crate::sys::procfs::read_small;
@@ -25,24 +26,35 @@ use crate::sys::{allocator, clock, process};
 pub const COMMAND: Command = Command {
     name: "mem",
     level: Level::Observe,
-    synopsis: "",
+    synopsis: "[--walk]",
     summary: "Show the memory of the process: in use, shared, swapped, by kind, peaks and faults, growth since the last call.",
-    help: "mem\n\n\
+    help: "mem\n\
+           mem --walk              also in a large process: PSS, private and shared, RSS by kind\n\n\
            RSS is what is in memory; PSS the same with each page divided by the number of its users; DIRTY what this\n\
            process alone has and has changed. Growth is what RSS has gained since this session's last call, or, at\n\
            its first, since anybody's. The kinds are those of maps. A stack counts as such while its thread sits in a\n\
-           system call. All of it is read once from /proc/self/smaps: help maps says what that costs.",
+           system call.\n\n\
+           For all but the sums the kernel walks the page tables, and threads that map or unmap memory wait meanwhile\n\
+           (help maps). So with an RSS of more than 256 MiB that is only done with --walk. Without it RSS comes from\n\
+           counters of the kernel that may be some hundred KiB off.",
     schemas: &[Row::schema, Total::schema],
     start: |words| {
-        no_arguments(words)?;
-        let layout = Layout::default();
-        Ok(Box::new(Sum { stage: Stage::Looking, layout, stacks: 0, kinds: [Part::default(); Kind::ALL.len()] }))
+        let arguments = Arguments::parse(words, &[WALK], &[])?;
+        no_arguments(&arguments.rest.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())?;
+        let (stage, layout, walk) = (Stage::Looking, Layout::default(), arguments.has(WALK));
+        Ok(Box::new(Sum { stage, layout, walk, stacks: 0, kinds: [Part::default(); Kind::ALL.len()] }))
     },
 };
+
+const WALK: &str = "--walk";
+/// Page tables of no more memory than this are walked unasked.
+const UNASKED: u64 = 256 << 20;
 
 struct Sum {
     stage: Stage,
     layout: Layout,
+    /// To walk, or to count the mappings alone.
+    walk: bool,
     kinds: [Part; Kind::ALL.len()],
     /// Stacks that were found.
     stacks: usize,
@@ -70,6 +82,7 @@ impl Job for Sum {
                 if let Err(error) = world.look() {
                     return fail(out, &error);
                 }
+                self.walk |= Counters::read().field("VmRSS").is_some_and(|resident| resident <= UNASKED);
                 match Stacks::new(world.own_tid) {
                     Ok(stacks) => self.stage = Stage::Learning(stacks),
                     Err(error) => return fail(out, &format!("cannot list /proc/self/task: {}", error.desc())),
@@ -79,7 +92,7 @@ impl Job for Sum {
                 self.stage = if learn(&mut stacks, end) {
                     Stage::Learning(stacks)
                 } else {
-                    match Reader::open(true) {
+                    match Reader::open(self.walk) {
                         Ok(reader) => Stage::Reading(stacks, reader),
                         Err(error) => return fail(out, &format!("cannot read the mappings: {}", error.desc())),
                     }
@@ -120,65 +133,91 @@ impl Sum {
         self.layout.end().iter().for_each(|placed| add(&mut self.kinds, &mut self.stacks, placed));
         let mut usage = Usage::default();
         self.kinds.iter().for_each(|part| usage.add(&part.usage));
+        let (counters, walked) = (Counters::read(), self.walk.then_some(usage));
         let size = self.kinds.iter().map(|part| part.size).sum();
+        let resident = walked.map(|usage| usage.resident).or(counters.field("VmRSS")).unwrap_or_default();
         let now = Figures {
             at: clock::monotonic(),
-            resident: usage.resident,
-            proportional: usage.proportional,
+            resident,
+            proportional: walked.map(|usage| usage.proportional),
             size,
-            by_kind: self.kinds.map(|part| part.usage.resident),
+            by_kind: walked.map(|_| self.kinds.map(|part| part.usage.resident)),
             faults: faults(),
         };
         let before = world.memory.last(world.client.number);
         world.memory.keep(world.client.number, now);
-        let grown = |field: fn(&Figures) -> u64| before.map(|(before, _)| difference(field(&now), field(&before)));
+        let (before, since_own_call) = before.unzip();
         out.note(HEADING);
+        let was = before.and_then(|before| before.by_kind);
         for (index, (kind, part)) in Kind::ALL.iter().zip(&self.kinds).enumerate() {
-            let was = before.map(|(before, _)| before.by_kind.get(index).copied().unwrap_or_default());
-            if part.count > 0 || was.unwrap_or_default() > 0 {
-                out.put(&Row {
-                    purpose: kind.word(),
-                    mappings: part.count,
-                    size_bytes: part.size,
-                    rss_bytes: part.usage.resident,
-                    pss_bytes: part.usage.proportional,
-                    private_dirty_bytes: part.usage.private_dirty,
-                    swap_bytes: part.usage.swapped,
-                    rss_growth_bytes: was.map(|was| difference(part.usage.resident, was)),
-                });
+            let was = was.and_then(|was| was.get(index).copied());
+            if part.count == 0 && was.unwrap_or_default() == 0 {
+                continue;
             }
+            let usage = walked.map(|_| part.usage);
+            out.put(&Row {
+                purpose: kind.word(),
+                mappings: part.count,
+                size_bytes: part.size,
+                rss_bytes: usage.map(|usage| usage.resident),
+                pss_bytes: usage.map(|usage| usage.proportional),
+                private_dirty_bytes: usage.map(|usage| usage.private_dirty),
+                swap_bytes: usage.map(|usage| usage.swapped),
+                rss_growth_bytes: usage.zip(was).map(|(usage, was)| difference(usage.resident, was)),
+            });
         }
-        let mut buffer = [0; process::STATUS_BYTES];
-        let status = read_small(libc::AT_FDCWD, c"/proc/thread-self/status", &mut buffer).unwrap_or_default();
-        let field = |name| process::status_field(status, name).and_then(kilobytes);
         let (manhole, manhole_peak) = allocator::usage();
+        let pss = now.proportional.zip(before.and_then(|before| before.proportional));
+        let [minor, major] = now.faults;
         out.put(&Total {
-            rss_bytes: usage.resident,
-            pss_bytes: usage.proportional,
-            private_bytes: usage.private_clean + usage.private_dirty,
-            shared_bytes: usage.shared,
-            swap_bytes: usage.swapped,
-            peak_rss_bytes: field("VmHWM"),
+            walked: self.walk,
+            rss_bytes: resident,
+            pss_bytes: now.proportional,
+            private_bytes: walked.map(|usage| usage.private_clean + usage.private_dirty),
+            shared_bytes: walked.map(|usage| usage.shared),
+            swap_bytes: walked.map(|usage| usage.swapped).or(counters.field("VmSwap")),
+            peak_rss_bytes: counters.field("VmHWM"),
+            rss_anonymous_bytes: counters.field("RssAnon"),
+            rss_file_bytes: counters.field("RssFile"),
+            rss_shared_memory_bytes: counters.field("RssShmem"),
             size_bytes: size,
-            peak_size_bytes: field("VmPeak"),
-            page_tables_bytes: field("VmPTE"),
-            huge_bytes: usage.huge,
-            locked_bytes: usage.locked,
+            peak_size_bytes: counters.field("VmPeak"),
+            page_tables_bytes: counters.field("VmPTE"),
+            huge_bytes: walked.map(|usage| usage.huge),
+            locked_bytes: counters.field("VmLck"),
             stacks: self.stacks,
             stacks_unknown: stacks.unknown,
-            minor_faults: now.faults[0],
-            major_faults: now.faults[1],
+            minor_faults: minor,
+            major_faults: major,
             manhole_bytes: manhole,
             manhole_peak_bytes: manhole_peak,
-            since_seconds: before.map(|(before, _)| Duration::from_nanos(now.at.saturating_sub(before.at))),
-            since_own_call: before.map(|(_, own)| own),
-            rss_growth_bytes: grown(|figures| figures.resident),
-            pss_growth_bytes: grown(|figures| figures.proportional),
-            size_growth_bytes: grown(|figures| figures.size),
-            minor_faults_since: before.map(|(before, _)| now.faults[0].saturating_sub(before.faults[0])),
-            major_faults_since: before.map(|(before, _)| now.faults[1].saturating_sub(before.faults[1])),
+            since_seconds: before.map(|before| Duration::from_nanos(now.at.saturating_sub(before.at))),
+            since_own_call,
+            rss_growth_bytes: before.map(|before| difference(resident, before.resident)),
+            pss_growth_bytes: pss.map(|(now, before)| difference(now, before)),
+            size_growth_bytes: before.map(|before| difference(size, before.size)),
+            minor_faults_since: before.map(|before| minor.saturating_sub(before.faults[0])),
+            major_faults_since: before.map(|before| major.saturating_sub(before.faults[1])),
         });
         Step::Done(Status::Success)
+    }
+}
+
+/// What the kernel counts anyway: `status`.
+struct Counters {
+    buffer: [u8; process::STATUS_BYTES],
+    length: usize,
+}
+
+impl Counters {
+    fn read() -> Self {
+        let mut buffer = [0; process::STATUS_BYTES];
+        let length = read_small(libc::AT_FDCWD, c"/proc/thread-self/status", &mut buffer).map_or(0, <[u8]>::len);
+        Self { buffer, length }
+    }
+
+    fn field(&self, name: &str) -> Option<u64> {
+        kilobytes(process::status_field(self.buffer.get(..self.length)?, name)?)
     }
 }
 
@@ -206,15 +245,15 @@ record! {
         mappings: usize,
         /// Address space.
         size_bytes: u64,
-        /// In memory.
-        rss_bytes: u64,
+        /// In memory; this and what follows only after a walk of the page tables.
+        rss_bytes: Option<u64>,
         /// In memory, each page divided by the number of its users.
-        pss_bytes: u64,
+        pss_bytes: Option<u64>,
         /// In memory and changed, this process's alone.
-        private_dirty_bytes: u64,
+        private_dirty_bytes: Option<u64>,
         /// In swap space.
-        swap_bytes: u64,
-        /// What rss_bytes has gained since the last call; null at the first.
+        swap_bytes: Option<u64>,
+        /// What rss_bytes has gained since the last call; null at the first, and without a walk then and now.
         rss_growth_bytes: Option<i64>,
     }
 }
@@ -222,18 +261,26 @@ record! {
 record! {
     /// The memory of the whole process.
     struct Total as "memory" {
+        /// The page tables were walked; if not, what needs that is null, and rss_bytes some hundred KiB off at most.
+        walked: bool,
         /// In memory.
         rss_bytes: u64,
         /// In memory, each page divided by the number of its users.
-        pss_bytes: u64,
+        pss_bytes: Option<u64>,
         /// In memory, this process's alone.
-        private_bytes: u64,
+        private_bytes: Option<u64>,
         /// In memory, with other mappings of the same pages.
-        shared_bytes: u64,
+        shared_bytes: Option<u64>,
         /// In swap space.
-        swap_bytes: u64,
+        swap_bytes: Option<u64>,
         /// The most that ever was in memory (VmHWM).
         peak_rss_bytes: Option<u64>,
+        /// Of RSS, as the kernel counts it: memory of no file.
+        rss_anonymous_bytes: Option<u64>,
+        /// Of files.
+        rss_file_bytes: Option<u64>,
+        /// Shared memory.
+        rss_shared_memory_bytes: Option<u64>,
         /// Address space, the sum of all mappings.
         size_bytes: u64,
         /// The most that ever was (VmPeak).
@@ -241,9 +288,9 @@ record! {
         /// Page tables (VmPTE).
         page_tables_bytes: Option<u64>,
         /// In memory in transparent huge pages.
-        huge_bytes: u64,
+        huge_bytes: Option<u64>,
         /// Locked in memory.
-        locked_bytes: u64,
+        locked_bytes: Option<u64>,
         /// Stacks of threads that were found.
         stacks: usize,
         /// Threads whose stack pointer is not known, for they run: their stacks are among the anonymous memory.
@@ -277,11 +324,10 @@ const HEADING: &str = "KIND       MAPPINGS       SIZE        RSS        PSS     
 
 impl Line for Row {
     fn line(&self, out: &mut Vec<u8>) {
-        let mut text = format!("{:<10} {:>8}", self.purpose, self.mappings);
-        let figures = [self.size_bytes, self.rss_bytes, self.pss_bytes, self.private_dirty_bytes, self.swap_bytes];
-        for bytes in figures {
+        let mut text = format!("{:<10} {:>8} {:>10}", self.purpose, self.mappings, human(self.size_bytes));
+        for bytes in [self.rss_bytes, self.pss_bytes, self.private_dirty_bytes, self.swap_bytes] {
             // Writing into a String cannot fail, here and below.
-            let _ = write!(text, " {:>10}", human(bytes));
+            let _ = write!(text, " {:>10}", bytes.map_or("-".to_owned(), human));
         }
         let growth = self.rss_growth_bytes.map_or("-".to_owned(), signed);
         let _ = writeln!(text, " {growth:>10}");
@@ -292,24 +338,29 @@ impl Line for Row {
 impl Line for Total {
     fn line(&self, out: &mut Vec<u8>) {
         let known = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), human);
-        let mut text = format!(
-            "RSS {} (most {}), PSS {}, private {}, shared {}, swap {}\n",
-            human(self.rss_bytes),
-            known(self.peak_rss_bytes),
-            human(self.pss_bytes),
-            human(self.private_bytes),
-            human(self.shared_bytes),
-            human(self.swap_bytes),
-        );
-        // Writing into a String cannot fail.
+        let (rss, size) = (human(self.rss_bytes), human(self.size_bytes));
+        let mut text = format!("RSS {rss} (most {})", known(self.peak_rss_bytes));
+        // Writing into a String cannot fail, here and below.
+        let _ = match (self.pss_bytes, self.private_bytes, self.shared_bytes) {
+            (Some(pss), Some(private), Some(shared)) => {
+                write!(text, ", PSS {}, private {}, shared {}", human(pss), human(private), human(shared))
+            }
+            _ => write!(
+                text,
+                ": anonymous {}, files {}, shared memory {}",
+                known(self.rss_anonymous_bytes),
+                known(self.rss_file_bytes),
+                known(self.rss_shared_memory_bytes)
+            ),
+        };
+        let _ = writeln!(text, ", swap {}", known(self.swap_bytes));
+        let huge = self.huge_bytes.map(|bytes| format!(", huge pages {}", human(bytes))).unwrap_or_default();
         let _ = writeln!(
             text,
-            "address space {} (most {}), page tables {}, huge pages {}, locked {}",
-            human(self.size_bytes),
+            "address space {size} (most {}), page tables {}, locked {}{huge}",
             known(self.peak_size_bytes),
             known(self.page_tables_bytes),
-            human(self.huge_bytes),
-            human(self.locked_bytes),
+            known(self.locked_bytes),
         );
         let unknown = match self.stacks_unknown {
             0 => String::new(),
@@ -324,19 +375,23 @@ impl Line for Total {
             human(self.manhole_bytes as u64),
             human(self.manhole_peak_bytes as u64),
         );
-        if let (Some(time), Some(rss), Some(pss), Some(size)) =
-            (self.since_seconds, self.rss_growth_bytes, self.pss_growth_bytes, self.size_growth_bytes)
+        if let (Some(time), Some(rss), Some(size)) = (self.since_seconds, self.rss_growth_bytes, self.size_growth_bytes)
         {
             let whose = if self.since_own_call == Some(true) { "the last call" } else { "another session's last call" };
+            let pss = self.pss_growth_bytes.map(|pss| format!(", PSS {}", signed(pss))).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "since {whose}, {} ago: RSS {}, PSS {}, address space {}, {} minor and {} major page faults",
+                "since {whose}, {} ago: RSS {}{pss}, address space {}, {} minor and {} major page faults",
                 duration(time),
                 signed(rss),
-                signed(pss),
                 signed(size),
                 self.minor_faults_since.unwrap_or_default(),
                 self.major_faults_since.unwrap_or_default(),
+            );
+        }
+        if !self.walked {
+            text.push_str(
+                "PSS and RSS by kind take a walk of the page tables, which may hold up other threads: mem --walk\n",
             );
         }
         out.extend_from_slice(text.as_bytes());
