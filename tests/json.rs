@@ -100,11 +100,15 @@ fn records_are_what_the_schemas_say() {
         "x/2a &libc.so.6:environ --json",
         "x/2s *libc.so.6:environ --json",
         "x/70000xb libc.so.6:_IO_2_1_stdout_ --json",
+        "syscalls --json",
         "exit too much --json",
     ];
-    for line in samples {
+    // Where threads wait for each other.
+    let mut locks = Launch::fixture("locks_kinds").start();
+    let mut at_locks = locks.connect();
+    let at_locks = ["locks --json", "locks holder --json"].map(|line| (line, array(&mut at_locks, line)));
+    for (line, records) in samples.map(|line| (line, array(&mut session, line))).into_iter().chain(at_locks) {
         let name = line.split([' ', '/']).next().expect("a word");
-        let records = array(&mut session, line);
         assert!(!records.is_empty(), "{line}");
         for record in records {
             let kind = record["kind"].as_str().expect("kind").to_owned();
