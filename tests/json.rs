@@ -116,11 +116,15 @@ fn records_are_what_the_schemas_say() {
         "dup 0 40 --json",
         "close 40 --json",
         "set/w libc.so.6:optopt = 63 --json",
+        "syscalls --json",
         "exit too much --json",
     ];
-    for line in samples {
+    // Where threads wait for each other.
+    let mut locks = Launch::fixture("locks_kinds").start();
+    let mut at_locks = locks.connect();
+    let at_locks = ["locks --json", "locks holder --json"].map(|line| (line, array(&mut at_locks, line)));
+    for (line, records) in samples.map(|line| (line, array(&mut session, line))).into_iter().chain(at_locks) {
         let name = line.split([' ', '/']).next().expect("a word");
-        let records = array(&mut session, line);
         assert!(!records.is_empty(), "{line}");
         for record in records {
             let kind = record["kind"].as_str().expect("kind").to_owned();

@@ -206,7 +206,7 @@ fn the_holder_has_exited() {
                 (&told["second"].into(), &"blocks".into())
             );
             assert_eq!(robust["flavour"], "normal, robust");
-            assert_eq!(robust["state"], "locked, an owner died with it");
+            assert_eq!(robust["state"], "locked, its former owner died with it");
             assert_eq!(waiters(robust), ["third"]);
             assert!(answer.kind("deadlock").is_empty());
             let text = host.connect().command("locks");
@@ -300,7 +300,7 @@ fn every_kind_has_its_address_its_holder_and_its_waiters() {
             assert_eq!(answer.lock(told["semaphore"], "semaphore")["state"], "value 0, 1 waiting");
             assert_eq!(answer.lock(told["barrier"], "barrier")["state"], "1 of 3 have come");
             let join = answer.awaited_by("w_join");
-            assert_eq!((&join["lock_kind"], &join["holder"]["tid"]), (&"end of a thread".into(), &holder.into()));
+            assert_eq!((&join["lock_kind"], &join["holder"]["tid"]), (&"join".into(), &holder.into()));
             let stdio = answer.awaited_by("w_stdio");
             assert_eq!(
                 (&stdio["lock_kind"], &stdio["holder"]["tid"]),
@@ -335,7 +335,7 @@ fn a_join_closes_a_cycle() {
         let links = deadlock["links"].as_array().expect("links");
         links.iter().find(|link| link["name"] == name).expect("link")["lock_kind"].clone()
     };
-    assert_eq!((kind_of("joiner"), kind_of("needy")), ("end of a thread".into(), "mutex".into()));
+    assert_eq!((kind_of("joiner"), kind_of("needy")), ("join".into(), "mutex".into()));
     let text = host.connect().command("locks");
     let (needy, joiner) = (told["needy"], told["joiner"]);
     let needs = format!("waits for mutex {:#x} (needed) held by thread {joiner} \"joiner\"", told["needed"]);

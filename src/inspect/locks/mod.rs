@@ -83,7 +83,7 @@ impl Kind {
             Self::Mutex => "mutex",
             Self::Rwlock => "rwlock",
             Self::Condition => "condition variable",
-            Self::Join => "end of a thread",
+            Self::Join => "join",
             Self::Semaphore => "semaphore",
             Self::Barrier => "barrier",
             Self::Once => "pthread_once",
@@ -218,7 +218,7 @@ impl Object {
             Kind::Rwlock => rwlock::facts(memory, self.address, version).unwrap_or(unknown),
             Kind::Condition => plain(condvar::state(memory, self.address, version), Holder::Nobody),
             Kind::Join => match word() {
-                Some(tid @ 1..) => plain("it runs".to_owned(), Holder::Thread(tid.cast_signed())),
+                Some(tid @ 1..) => plain("it has not exited".to_owned(), Holder::Thread(tid.cast_signed())),
                 _ => plain("it has exited".to_owned(), Holder::Nobody),
             },
             Kind::Semaphore => plain(semaphore::state(memory, self.address, version), Holder::Nobody),
@@ -235,9 +235,10 @@ impl Object {
                 Some(1 | 2) => plain("locked".to_owned(), Holder::NotRecorded),
                 _ => unknown,
             },
-            Kind::RustRwlock | Kind::Once | Kind::Guard => unknown,
+            Kind::RustRwlock | Kind::Once | Kind::Guard => plain("locked".to_owned(), Holder::NotRecorded),
             Kind::RustCondvar | Kind::RustPark => plain(String::new(), Holder::Nobody),
-            Kind::ParkingLot | Kind::Futex => unknown,
+            Kind::ParkingLot => plain("for which lock is not recorded in it".to_owned(), Holder::Nobody),
+            Kind::Futex => plain("of unknown use".to_owned(), Holder::Nobody),
         }
     }
 }

@@ -12,6 +12,8 @@ const PROTECT: u32 = 64;
 const SHARED: u32 = 128;
 const KNOWN: u32 = 3 | ROBUST | INHERIT | PROTECT | SHARED | ELISION;
 const ELISION: u32 = 256 | 512;
+/// What the owner's field holds while a robust mutex is locked and not made consistent yet (PTHREAD_MUTEX_INCONSISTENT).
+const INCONSISTENT: u32 = i32::MAX.cast_unsigned();
 /// The ceiling of a priority-protecting mutex stands above these bits of its lock word.
 const PROTECT_STATE: u32 = (1 << 19) - 1;
 
@@ -52,7 +54,7 @@ impl Mutex {
 
     /// Who holds it, and how.
     pub fn facts(self) -> Facts {
-        let died = self.owner_is_in_lock() && self.lock & libc::FUTEX_OWNER_DIED != 0;
+        let died = self.is(ROBUST) && (self.lock & libc::FUTEX_OWNER_DIED != 0 || self.owner == INCONSISTENT);
         let tid = if self.owner_is_in_lock() { self.lock & libc::FUTEX_TID_MASK } else { self.owner };
         let is_locked = if self.owner_is_in_lock() {
             tid != 0
@@ -70,7 +72,7 @@ impl Mutex {
             (true, _) => "locked".to_owned(),
         };
         if died {
-            state.push_str(", an owner died with it");
+            state.push_str(", its former owner died with it");
         }
         Facts { flavour: self.flavour(), state, holder }
     }
@@ -87,7 +89,8 @@ impl Mutex {
             (PROTECT, "priority-protecting"),
             (SHARED, "process-shared"),
         ] {
-            if self.is(bit) {
+            // A robust mutex has this bit whether it is shared or not (pthread_mutex_init.c).
+            if self.is(bit) && !(bit == SHARED && self.is(ROBUST)) {
                 flavour.push_str(", ");
                 flavour.push_str(word);
             }

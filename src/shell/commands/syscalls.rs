@@ -135,7 +135,7 @@ fn about(world: &mut World, waiter: &Waiter) -> String {
             let of = if object.kind == crate::inspect::locks::Kind::Join { "of" } else { "held by" };
             format!("{text} {of} thread {tid} \"{}\"", Escaped(&name))
         }
-        Holder::Readers(count) => format!("{text} held by {count} reader(s)"),
+        Holder::Readers(count) => format!("{text} held by {count} reader{}", if count == 1 { "" } else { "s" }),
         Holder::NotRecorded | Holder::Nobody => text,
     }
 }

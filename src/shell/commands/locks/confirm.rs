@@ -1,7 +1,7 @@
 //! A second look, before anything is called a deadlock.
 //!
 //! Context: the observer. A snapshot of running threads may show a cycle that never was. A cycle stands when each of its
-//! threads was in the same call at two moments and did not run between them (same context switches, same time on a
+//! threads was in the call that was found at two moments and did not run between them (same context switches, same time on a
 //! processor), and between these moments each lock named the next thread as its holder. A holder that does not run
 //! unlocks nothing, and a waiter that was woken is no longer in its call; so at that moment all of them waited, in a
 //! circle. The same is shown of a waiter whose holder has exited: gone first, and named afterwards.
@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::inspect::locks::{Holder, Object, Version};
+use crate::inspect::locks::{Holder, Object, Version, Wait};
 use crate::inspect::threads::{Reader, Switches, blocked};
 use crate::stack::Call;
 use crate::stack::capture::dumpable::Dumpable;
@@ -27,6 +27,8 @@ const BATCH: usize = 64;
 pub struct Claim {
     /// Who waits.
     pub waiter: i32,
+    /// In which call.
+    pub wait: Wait,
     /// For what.
     pub object: Object,
     /// Held by whom.
@@ -92,7 +94,8 @@ impl Confirmation {
         }
         if self.marks.len() < self.claims.len() {
             let next = self.claims.iter().skip(self.marks.len()).take(BATCH);
-            let marks: Vec<Option<Mark>> = next.map(|claim| Mark::of(claim.waiter)).collect();
+            let still = |claim: &Claim| Mark::of(claim.waiter).filter(|mark| Wait::of(&mark.call) == Some(claim.wait));
+            let marks: Vec<Option<Mark>> = next.map(still).collect();
             self.marks.extend(marks);
             return Progress::More;
         }

@@ -199,11 +199,11 @@ impl Locks {
         for waiter in &self.survey.waiters {
             let Holder::Thread(holder) = waiter.facts.holder else { continue };
             let object = waiter.awaited.object;
-            match self.holders.get(&holder).map(|held| held.doing) {
-                // One of the waiters proves it.
-                Some("exited") if exited.insert(object) => claims.push(Claim { waiter: waiter.tid, object, holder }),
-                Some("exited" | "elsewhere") | None => {}
-                Some(_) => graph.add(waiter.tid, holder),
+            graph.add(waiter.tid, holder);
+            let has_exited = self.holders.get(&holder).is_some_and(|held| held.doing == "exited");
+            // One of the waiters proves it.
+            if has_exited && exited.insert(object) {
+                claims.push(Claim { waiter: waiter.tid, wait: waiter.wait, object, holder });
             }
         }
         self.shape = graph.shape();
@@ -211,7 +211,7 @@ impl Locks {
             if let Some(waiter) = self.survey.waiter(*tid)
                 && let Holder::Thread(holder) = waiter.facts.holder
             {
-                claims.push(Claim { waiter: *tid, object: waiter.awaited.object, holder });
+                claims.push(Claim { waiter: *tid, wait: waiter.wait, object: waiter.awaited.object, holder });
             }
         }
         claims

@@ -61,7 +61,7 @@ record! {
         number: usize,
         /// Its address; that of the futex word where no more is known.
         address: Hex,
-        /// What it is: mutex, rwlock, condition variable, end of a thread, semaphore, futex …
+        /// What it is: mutex, rwlock, condition variable, join, semaphore, futex …
         lock_kind: &'static str,
         /// Its type, as recursive or robust; empty where there is one only.
         flavour: String,
@@ -189,9 +189,9 @@ impl Line for Lock {
         text.push('\n');
         // Writing into a String cannot fail, here and below.
         let _ = match (&self.holder, self.readers) {
-            (Some(holder), _) if self.lock_kind == "end of a thread" => writeln!(text, "    of {}", holder.text()),
+            (Some(holder), _) if self.lock_kind == "join" => writeln!(text, "    of {}", holder.text()),
             (Some(holder), _) => writeln!(text, "    held by {}", holder.text()),
-            (None, Some(readers)) => writeln!(text, "    held by {readers} reader(s): a rwlock does not record which"),
+            (None, Some(_)) => writeln!(text, "    by which, a rwlock does not record"),
             (None, None) if self.holder_unrecorded => writeln!(text, "    held by a thread that is not recorded in it"),
             (None, None) => Ok(()),
         };
@@ -223,8 +223,8 @@ impl Line for Deadlock {
             let next = next.map_or_else(String::new, |next| thread(next.tid, &next.name));
             let itself = self.links.len() == 1;
             let what = match link.lock_kind {
-                "end of a thread" if itself => "its own end".to_owned(),
-                "end of a thread" => format!("the end of {next}"),
+                "join" if itself => "its own end".to_owned(),
+                "join" => format!("the end of {next}"),
                 kind => {
                     let lock = lock(kind, link.address, link.symbol.as_ref());
                     if itself { format!("{lock} that it holds itself") } else { format!("{lock} held by {next}") }
@@ -238,7 +238,8 @@ impl Line for Deadlock {
             let _ = writeln!(text, "    {}{}{timed}", thread(link.tid, &link.name), within(link.top.as_ref()));
         }
         if self.threads_behind > 0 {
-            let _ = writeln!(text, "    {} more threads wait for these", self.threads_behind);
+            let (threads, wait) = if self.threads_behind == 1 { ("thread", "waits") } else { ("threads", "wait") };
+            let _ = writeln!(text, "    {} more {threads} {wait} for these", self.threads_behind);
         }
         out.extend_from_slice(text.as_bytes());
     }
@@ -265,7 +266,9 @@ impl Line for Summary {
             count => format!("; {count} threads were not looked at (option max_threads)"),
         };
         let took = self.seconds.as_secs_f64() * 1e3;
-        let line = format!("{threads} threads wait for {locks} locks; {deadlocks}{cut}; {took:.1} ms\n");
+        let threads = format!("{threads} {}", if *threads == 1 { "thread waits" } else { "threads wait" });
+        let locks = format!("{locks} {}", if *locks == 1 { "lock" } else { "locks" });
+        let line = format!("{threads} for {locks}; {deadlocks}{cut}; {took:.1} ms\n");
         out.extend_from_slice(line.as_bytes());
     }
 }
