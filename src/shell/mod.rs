@@ -9,6 +9,7 @@ pub mod client;
 pub mod commands;
 pub mod errand;
 pub mod filter;
+pub mod instructions;
 pub mod json;
 pub mod output;
 pub mod parse;

@@ -117,9 +117,14 @@ impl<'a> Arguments<'a> {
         self.flags.contains(&flag)
     }
 
+    /// The value of an option, as it was given last.
+    pub fn value(&self, option: &str) -> Option<&'a str> {
+        self.values.iter().rev().find(|(name, _)| *name == option).map(|(_, value)| *value)
+    }
+
     /// The value of an option as a number from `least` on.
     pub fn number(&self, option: &str, least: u32) -> Result<Option<u32>, String> {
-        let Some((_, value)) = self.values.iter().rev().find(|(name, _)| *name == option) else { return Ok(None) };
+        let Some(value) = self.value(option) else { return Ok(None) };
         let number = value.parse().ok().filter(|number| *number >= least);
         number.map(Some).ok_or(format!("{option} expects a number from {least} on, not {value:?}"))
     }

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod examine;
+mod facts;
 mod help;
 mod locals;
 mod lower;
 mod modules;
 mod options;
+mod search;
 mod stacks;
 mod symbols;
 mod threads;
@@ -34,6 +36,15 @@ pub const TABLE: &[Command] = &[
     modules::COMMAND,
     symbols::COMMAND,
     examine::COMMAND,
+    search::COMMAND,
+    facts::STATUS,
+    facts::CMDLINE,
+    facts::ENV,
+    facts::AUXV,
+    facts::UPTIME,
+    facts::CGROUP,
+    facts::SIGNALS,
+    facts::TIMERS,
     locals::COMMAND,
     options::COMMAND,
     lower::COMMAND,
