@@ -102,9 +102,9 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Looks for `needle` in `pieces`, which ascend, without what is ours.
-    pub fn new(needle: Needle, pieces: Vec<Piece>, with_swapped: bool) -> Self {
-        let mut ours = Vec::new();
+    /// Looks for `needle` in `pieces`, which ascend, without what is ours: `library` and what [`own`] knows.
+    pub fn new(needle: Needle, pieces: Vec<Piece>, library: Option<Range<u64>>, with_swapped: bool) -> Self {
+        let mut ours: Vec<Range<u64>> = library.into_iter().collect();
         own::for_each(|start, end| ours.push(start..end));
         let pieces = without(pieces, ours);
         let total = pieces.iter().map(|piece| piece.range.end - piece.range.start).sum();
@@ -144,7 +144,7 @@ impl Scan {
             } else if !self.ask()? {
                 return Ok(false);
             }
-            if Instant::now() >= until {
+            if Instant::now() >= until || found.len() > CHUNK {
                 return Ok(true);
             }
         }
@@ -251,7 +251,12 @@ mod tests {
     fn scan(memory: &[u8], needle: &[u8], alignment: u64) -> Scan {
         let start = memory.as_ptr() as u64;
         let range = start..start + memory.len() as u64;
-        Scan::new(Needle::new(needle.to_vec(), alignment).unwrap(), vec![Piece { range, with_absent: false }], false)
+        Scan::new(
+            Needle::new(needle.to_vec(), alignment).unwrap(),
+            vec![Piece { range, with_absent: false }],
+            None,
+            false,
+        )
     }
 
     #[test]
