@@ -29,7 +29,7 @@ use crate::server::bell::Rope;
 use crate::sys::allocator::{self, Role};
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
-use crate::sys::{self, Errno, descriptors, futex, link, process, signal, startup, thread};
+use crate::sys::{self, Errno, descriptors, futex, link, own, process, signal, startup, thread};
 use stage::Stage;
 
 /// The stack of a thread of ours: room for the unwinder and the demangler. Untouched pages cost nothing.
@@ -355,6 +355,7 @@ fn start_threads(manhole: &'static Manhole, blocked: u64) -> Result<(), Errno> {
 /// The actor thread's life.
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
     thread::set_name(c"Manhole actor");
+    let _stack = own::Stack::of(own::Thread::Actor, STACK);
     fork::after_delay(manhole);
     manhole.observing.store(1, Ordering::Release);
     manhole.actor.begin();
@@ -373,6 +374,7 @@ extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
 
 /// The observer thread's life.
 extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
+    let _stack = own::Stack::of(own::Thread::Observer, STACK);
     // A bug of ours ends the manhole, not the host.
     let ended = catch_unwind(AssertUnwindSafe(|| crate::server::run(manhole)));
     if ended.is_err() {

@@ -65,6 +65,13 @@ pub fn report_replaced() {
     [&ACTIVATE, &ONESHOT].into_iter().for_each(Hook::report_replaced);
 }
 
+/// The option whose handler `found` is, and what was there before it.
+pub fn before_ours(signal: i32, found: &Disposition) -> Option<(&'static str, Disposition)> {
+    let hook = [&ACTIVATE, &ONESHOT].into_iter().find(|hook| hook.address() == found.handler)?;
+    let is_known = hook.previous_of.load(Ordering::Relaxed) == signal;
+    Some((hook.option, if is_known { hook.previous() } else { Disposition::DEFAULT }))
+}
+
 /// What is behind `found`: an application that had saved a handler of ours may have put it back after a release, and
 /// a handler that passes on to itself would never return.
 fn behind_ours(signal: i32, found: Disposition) -> Disposition {

@@ -11,6 +11,7 @@ pub mod errand;
 pub mod filter;
 pub mod growth;
 pub mod history;
+pub mod instructions;
 pub mod interval;
 pub mod json;
 pub mod output;

@@ -18,8 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering}
 use std::time::Duration;
 
 use super::futex::Lock;
-use super::raw;
-use super::regions::Regions;
+use super::{own, raw};
 
 /// Bytes kept aside for the time when the kernel gives none. One step of a job needs less than half.
 const RESERVE: usize = 4 << 20;
@@ -30,8 +29,6 @@ static RESERVE_LEFT: AtomicUsize = AtomicUsize::new(0);
 /// See [`set_last_resort`]: each role's thread (0: none) and function.
 static LAST_RESORTS: [(AtomicI32, AtomicPtr<()>); 3] =
     [const { (AtomicI32::new(0), AtomicPtr::new(std::ptr::null_mut())) }; 3];
-/// What the kernel has given.
-static REGIONS: Regions = Regions::new();
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 /// Bytes mapped from the kernel now, and the most there ever were.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -78,17 +75,12 @@ pub fn usage() -> (usize, usize) {
     (MAPPED.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed))
 }
 
-/// Whether `address` lies in memory that this allocator has from the kernel.
-pub fn owns(address: usize) -> bool {
-    let reserve = RESERVE_START.load(Ordering::Relaxed);
-    REGIONS.has(address) || reserve != 0 && (reserve..reserve + RESERVE).contains(&address)
-}
-
 /// Sets the reserve aside, once. Not in the constructor: programs that run for a millisecond need none.
 pub fn reserve() {
     if RESERVE_START.load(Ordering::Relaxed) == 0 {
         let reserve = map(RESERVE);
         if !reserve.is_null() {
+            own::add(reserve as usize, RESERVE);
             RESERVE_START.store(reserve as usize, Ordering::Relaxed);
             RESERVE_LEFT.store(RESERVE, Ordering::Relaxed);
         }
@@ -126,7 +118,7 @@ unsafe impl dlmalloc::Allocator for Mappings {
         }
         let now = MAPPED.fetch_add(size, Ordering::Relaxed) + size;
         PEAK.fetch_max(now, Ordering::Relaxed);
-        REGIONS.add(region as usize..region as usize + size);
+        own::add(region as usize, size);
         (region, size, 0)
     }
 
@@ -148,7 +140,7 @@ unsafe impl dlmalloc::Allocator for Mappings {
         let done = unsafe { raw::syscall6(libc::SYS_munmap, [region as usize, size, 0, 0, 0, 0]) }.is_ok();
         if done {
             MAPPED.fetch_sub(size, Ordering::Relaxed);
-            REGIONS.remove(region as usize..region as usize + size);
+            own::remove(region as usize, size);
         }
         done
     }

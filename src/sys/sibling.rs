@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::procfs::File;
-use super::{Errno, Result, clock, raw, signal};
+use super::{Errno, Result, clock, own, raw, signal};
 
 /// A mapping of our own with an unmapped page below it, for a stack.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ impl Mapping {
         let arguments = [start + Self::GUARD, length - Self::GUARD, protection, 0, 0, 0];
         // SAFETY: the range lies in the mapping made above.
         unsafe { raw::syscall6(libc::SYS_mprotect, arguments)? };
+        own::add(mapping.start, mapping.length);
         Ok(mapping)
     }
 
@@ -46,6 +47,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        own::remove(self.start, self.length);
         // SAFETY: the mapping is ours and its owner let go of it.
         let _ = unsafe { raw::syscall6(libc::SYS_munmap, [self.start, self.length, 0, 0, 0, 0]) };
     }

@@ -7,6 +7,7 @@
 mod complete;
 mod descriptors;
 mod examine;
+mod facts;
 mod help;
 mod history;
 mod locals;
@@ -16,6 +17,7 @@ mod memory;
 mod modules;
 mod options;
 mod profile;
+mod search;
 mod sessions;
 mod stacks;
 mod symbols;
@@ -47,10 +49,25 @@ pub const TABLE: &[(&str, &[Command])] = &[
             modules::COMMAND,
             symbols::COMMAND,
             examine::COMMAND,
+            search::COMMAND,
             locals::COMMAND,
         ],
     ),
-    ("Looking at the process", &[descriptors::COMMAND, memory::limits::COMMAND]),
+    (
+        "Looking at the process",
+        &[
+            facts::STATUS,
+            facts::CMDLINE,
+            facts::ENV,
+            facts::AUXV,
+            facts::UPTIME,
+            facts::CGROUP,
+            descriptors::COMMAND,
+            memory::limits::COMMAND,
+            facts::SIGNALS,
+            facts::TIMERS,
+        ],
+    ),
     ("Touching", &[touch::SIGNAL, touch::NICE, touch::AFFINITY, touch::RLIMIT, touch::CLOSE, touch::DUP, touch::SET]),
     (
         "This session",

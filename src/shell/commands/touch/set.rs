@@ -20,8 +20,8 @@ use crate::shell::output::Output;
 use crate::shell::place;
 use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
-use crate::sys::allocator;
 use crate::sys::memory::{Live, Memory};
+use crate::sys::own;
 use crate::sys::store::{self, Failure};
 
 pub const COMMAND: Command = Command {
@@ -209,7 +209,7 @@ fn is_ours(address: u64, mapped: &Mapped, world: &World) -> bool {
     let local = 0u8;
     let observers = world.interruption.is_none() && holds(&raw const local as u64);
     let actors = world.manhole.actor.tid().and_then(threads::stack_pointer).is_some_and(holds);
-    statics || observers || actors || usize::try_from(address).is_ok_and(allocator::owns)
+    statics || observers || actors || own::has(address)
 }
 
 record! {
