@@ -5,6 +5,7 @@
 //! (`strerror` may load a message catalogue, that is, call the application's `malloc`).
 
 pub mod allocator;
+pub mod call;
 pub mod clock;
 pub mod descriptor;
 pub mod descriptors;

@@ -43,6 +43,18 @@ pub fn program_counter(words: &[u64]) -> u64 {
     word(words, 32)
 }
 
+/// Has a stopped thread go on at `pc` with this first argument and stack pointer, as if a function were called there,
+/// by a branch that needs no landing pad (PSTATE.BTYPE). The kernel restarts no call of a thread whose pc was changed.
+pub fn redirect(words: &mut [u64], pc: u64, argument: u64, sp: u64) {
+    const BTYPE: u64 = 0xc00;
+    let state = word(words, 33) & !BTYPE;
+    for (index, value) in [(0, argument), (31, sp), (32, pc), (33, state)] {
+        if let Some(word) = words.get_mut(index) {
+            *word = value;
+        }
+    }
+}
+
 /// The registers do not tell whether a thread is in a call.
 pub fn call(_words: &[u64]) -> Option<Call> {
     None
