@@ -17,6 +17,8 @@ pub struct Mapped {
     pub start: u64,
     /// Address behind the last.
     pub end: u64,
+    /// May be executed.
+    pub executable: bool,
     /// Where in the file `start` is.
     offset: u64,
     /// As `maps` prints it: a path, `[heap]`, `[stack]`, `[anon:…]`; empty for memory without a name.
@@ -74,8 +76,8 @@ pub fn around(address: u64) -> Result<Around> {
             _ if around.above.is_none() => &mut around.above,
             _ => return,
         };
-        let (start, end, offset) = (mapping.start, mapping.end, mapping.offset);
-        *slot = Some(Mapped { start, end, offset, printed: mapping.path.to_vec() });
+        let (start, end, executable, offset) = (mapping.start, mapping.end, mapping.executable, mapping.offset);
+        *slot = Some(Mapped { start, end, executable, offset, printed: mapping.path.to_vec() });
     })?;
     Ok(around)
 }

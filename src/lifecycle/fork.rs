@@ -11,7 +11,7 @@ use super::{INSTALLED, Manhole, Wish, dump, exit, oneshot, start_threads};
 use crate::log;
 use crate::redirect::tap as redirect;
 use crate::shell::{registered, variables};
-use crate::stack::capture::signal;
+use crate::stack::capture::{guard, signal};
 use crate::sys::{self, Errno, descriptors, dumpable, fork, process};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
@@ -90,6 +90,7 @@ extern "C" fn child() {
     dump::leave_in_child();
     super::CHANGE.replace_in_child(());
     registered::reset_in_child();
+    guard::reset_in_child();
     variables::reset_in_child();
     if let Some(manhole) = INSTALLED.get() {
         inherit(manhole);

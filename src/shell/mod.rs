@@ -7,6 +7,7 @@
 pub mod address;
 pub mod client;
 pub mod commands;
+pub mod crash;
 pub mod errand;
 pub mod filter;
 pub mod json;
@@ -216,9 +217,12 @@ pub const JSON: &str = "--json";
 /// How the synopsis of a command begins that takes a format as gdb's commands do.
 pub const FORMAT: &str = "[/FORMAT]";
 
+/// What the synopsis of a command contains that gets its words with their quotes and backslashes: text has quotes there.
+pub const TYPED: &str = "FUNCTION(";
+
 /// Understands a command of `client` and its filters.
 pub fn start(pipeline: &Pipeline, client: &Client) -> Result<Answer, String> {
-    let mut words = pipeline.command.clone();
+    let mut words = if takes_typed(&pipeline.command) { pipeline.typed.clone() } else { pipeline.command.clone() };
     unglue_format(&mut words);
     let is_ours = words.first().is_some_and(|name| commands::TABLE.iter().any(|command| command.name == name));
     let before = words.len();
@@ -254,6 +258,12 @@ fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
         Ok(job) => Ok(job),
         Err(error) => Err(format!("{name}: {error}; usage: {name} {}", command.synopsis).trim_end().to_owned()),
     }
+}
+
+/// Whether the command wants its words as they were typed.
+fn takes_typed(words: &[String]) -> bool {
+    let name = words.first().and_then(|word| word.split('/').next()).unwrap_or_default();
+    commands::TABLE.iter().any(|command| command.name == name && command.synopsis.contains(TYPED))
 }
 
 /// Makes two words of `x/8xg`.

@@ -5,6 +5,7 @@
 //! (`strerror` may load a message catalogue, that is, call the application's `malloc`).
 
 pub mod allocator;
+pub mod application;
 pub mod call;
 pub mod clock;
 pub mod descriptor;
@@ -15,11 +16,13 @@ pub mod files;
 pub mod filter;
 pub mod fork;
 pub mod futex;
+pub mod heap;
 pub mod inotify;
 pub mod kill;
 pub mod leaked;
 pub mod lent;
 pub mod link;
+pub mod loader;
 pub mod memory;
 pub mod output;
 pub mod passing;
@@ -40,6 +43,7 @@ pub mod switch;
 pub mod table;
 pub mod thread;
 pub mod unmap;
+pub mod variables;
 
 pub use nix::errno::Errno;
 

@@ -181,6 +181,7 @@ pub unsafe fn exchange_alternate_stack(new: &AlternateStack) -> Result<Alternate
 
 /// The head of the kernel's `siginfo_t` for a queued signal; 128 bytes in all.
 #[repr(C)]
+#[derive(Clone, Copy, Debug)]
 pub struct Information {
     signal: i32,
     errno: i32,

@@ -34,6 +34,9 @@ unsafe extern "C" {
 /// Where a switched thread came from; 0 while none is.
 pub struct Point(AtomicUsize);
 
+/// Bytes below a point that the leaf's frame may have.
+const FRAME: u64 = 128;
+
 /// The function was abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abandoned;
@@ -72,7 +75,7 @@ impl Point {
     /// stack pointer that is good until then. `None` when no thread runs in here.
     pub fn exit(&self) -> Option<(u64, u64, u64)> {
         let point = self.0.load(Ordering::Acquire) as u64;
-        (point != 0).then(|| (manhole_switch_abandon as *const () as u64, point, point & !15))
+        (point != 0).then(|| (manhole_switch_abandon as *const () as u64, point, point.wrapping_sub(FRAME) & !15))
     }
 
     /// # Safety

@@ -4,10 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
+mod environment;
 mod examine;
 mod help;
+mod load;
 mod locals;
 mod lower;
+mod malloc;
 mod modules;
 mod options;
 mod stacks;
@@ -35,6 +39,12 @@ pub const TABLE: &[Command] = &[
     symbols::COMMAND,
     examine::COMMAND,
     locals::COMMAND,
+    malloc::COMMAND,
+    malloc::TRIM,
+    call::COMMAND,
+    load::COMMAND,
+    environment::SET,
+    environment::UNSET,
     options::COMMAND,
     lower::COMMAND,
     EXIT,
