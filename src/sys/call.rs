@@ -17,6 +17,9 @@ mod native;
 /// Floating-point arguments at most: one a register.
 pub const MOST_FLOATS: usize = 8;
 
+/// Integers on the stack at most: what the leaf has room for.
+const MOST_ON_STACK: usize = 16;
+
 /// What the leaf reads and writes; it knows the offsets.
 #[repr(C)]
 struct Frame {
@@ -48,7 +51,7 @@ pub struct Returned {
     pub errno: i32,
 }
 
-/// Calls `function` with integers and pointers (at most six or eight in registers, the rest on the stack) and with the
+/// Calls `function` with at most sixteen integers and pointers (six or eight in registers, the rest on the stack) and with the
 /// bits of at most [`MOST_FLOATS`] floating-point numbers.
 ///
 /// # Safety
@@ -61,7 +64,7 @@ pub unsafe fn call(function: usize, general: &[u64], floats: &[u64]) -> Returned
         general: [0; 8],
         floats: [0; MOST_FLOATS],
         stack: on_stack.as_ptr(),
-        count: on_stack.len(),
+        count: on_stack.len().min(MOST_ON_STACK),
         result: 0,
         second: 0,
         float: 0,

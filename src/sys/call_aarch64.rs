@@ -5,7 +5,8 @@ use std::arch::global_asm;
 /// Integers in registers.
 pub const GENERAL: usize = 8;
 
-// The offsets are those of `Frame` in `call.rs`. 0x1b: the personality's address is relative, four bytes.
+// The offsets are those of `Frame` in `call.rs`. The frame has a fixed size, so that it can be unwound by the stack
+// pointer alone, which is all that is seen of a blocked thread. 0x1b: the personality's address is relative, four bytes.
 global_asm!(
     ".pushsection .text.manhole_call, \"ax\", @progbits",
     ".hidden manhole_call_personality",
@@ -27,14 +28,12 @@ global_asm!(
     ".cfi_offset x29, -32",
     ".cfi_offset x30, -24",
     "mov x29, sp",
-    ".cfi_def_cfa_register x29",
     "str x19, [sp, #16]",
     ".cfi_offset x19, -16",
+    "sub sp, sp, #128",
+    ".cfi_def_cfa_offset 160",
     "mov x19, x0",
     "ldr x9, [x19, #144]",
-    "add x10, x9, #1",
-    "and x10, x10, #-2",
-    "sub sp, sp, x10, lsl #3",
     "ldr x11, [x19, #136]",
     "mov x12, sp",
     "1:",
@@ -56,10 +55,11 @@ global_asm!(
     "blr x16",
     "stp x0, x1, [x19, #152]",
     "str d0, [x19, #168]",
-    "mov sp, x29",
+    "add sp, sp, #128",
+    ".cfi_def_cfa_offset 32",
     "ldr x19, [sp, #16]",
     "ldp x29, x30, [sp], #32",
-    ".cfi_def_cfa sp, 0",
+    ".cfi_def_cfa_offset 0",
     "ret",
     ".cfi_endproc",
     ".size manhole_call, . - manhole_call",

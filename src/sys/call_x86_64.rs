@@ -6,7 +6,8 @@ use std::arch::global_asm;
 /// Integers in registers.
 pub const GENERAL: usize = 6;
 
-// The offsets are those of `Frame` in `call.rs`. 0x1b: the personality's address is relative, four bytes.
+// The offsets are those of `Frame` in `call.rs`. The frame has a fixed size, so that it can be unwound by the stack
+// pointer alone, which is all that is seen of a blocked thread. 0x1b: the personality's address is relative, four bytes.
 global_asm!(
     ".pushsection .text.manhole_call, \"ax\", @progbits",
     ".hidden manhole_call_personality",
@@ -26,17 +27,13 @@ global_asm!(
     "push rbp",
     ".cfi_def_cfa_offset 16",
     ".cfi_offset rbp, -16",
-    "mov rbp, rsp",
-    ".cfi_def_cfa_register rbp",
     "push rbx",
+    ".cfi_def_cfa_offset 24",
     ".cfi_offset rbx, -24",
-    "push rbx",
+    "sub rsp, 136",
+    ".cfi_def_cfa_offset 160",
     "mov rbx, rdi",
     "mov rcx, [rbx + 144]",
-    "lea rax, [rcx + 1]",
-    "and rax, -2",
-    "shl rax, 3",
-    "sub rsp, rax",
     "mov rsi, [rbx + 136]",
     "mov rdi, rsp",
     "cld",
@@ -60,9 +57,12 @@ global_asm!(
     "mov [rbx + 152], rax",
     "mov [rbx + 160], rdx",
     "movsd qword ptr [rbx + 168], xmm0",
-    "mov rbx, [rbp - 8]",
-    "leave",
-    ".cfi_def_cfa rsp, 8",
+    "add rsp, 136",
+    ".cfi_def_cfa_offset 24",
+    "pop rbx",
+    ".cfi_def_cfa_offset 16",
+    "pop rbp",
+    ".cfi_def_cfa_offset 8",
     "ret",
     ".cfi_endproc",
     ".size manhole_call, . - manhole_call",

@@ -9,6 +9,7 @@
 
 use super::super::{Call, Registers, arch::aarch64};
 use super::restart::Rule;
+use crate::sys::memory::Memory;
 
 /// A call that failed with EINTR stays so: see the head of this file.
 pub const REPEATS: bool = false;
@@ -53,6 +54,13 @@ pub fn redirect(words: &mut [u64], pc: u64, argument: u64, sp: u64) {
             *word = value;
         }
     }
+}
+
+/// The registers of the caller of a thread that has just arrived where a call led it: the return address is in x30.
+pub fn caller(registers: &Registers, _stack: &impl Memory) -> Option<Registers> {
+    let mut caller = *registers;
+    caller.set(aarch64::PC, registers.get(30)?);
+    Some(caller)
 }
 
 /// The registers do not tell whether a thread is in a call.

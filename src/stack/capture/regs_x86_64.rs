@@ -3,8 +3,9 @@
 //! Context: observer, ptrace helper and signal handler; pure functions but for [`own`]. Always
 //! compiled; on another architecture [`super::super::Registers`] ignores the numbers it has not.
 
-use super::super::{Call, Registers};
+use super::super::{Call, Registers, arch::x86_64};
 use super::restart::Rule;
+use crate::sys::memory::Memory;
 
 /// A call that failed with EINTR can be made to run again here: see [`restart`].
 pub const REPEATS: bool = true;
@@ -75,6 +76,16 @@ pub fn redirect(words: &mut [u64], pc: u64, argument: u64, sp: u64) {
             *word = value;
         }
     }
+}
+
+/// The registers of the caller of a thread that has just arrived where a call led it: the return address is on top of
+/// its stack.
+pub fn caller(registers: &Registers, stack: &impl Memory) -> Option<Registers> {
+    let sp = registers.get(x86_64::SP)?;
+    let mut caller = *registers;
+    caller.set(x86_64::PC, stack.read_u64(sp)?);
+    caller.set(x86_64::SP, sp.wrapping_add(8));
+    Some(caller)
 }
 
 /// The call that a stopped thread is in. Outside any, the kernel keeps a negative `orig_rax`.

@@ -47,8 +47,10 @@ pub const COMMAND: Command = Command {
            One that crashes (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, abort, a C++ exception that nobody catches,\n\
            pthread_exit) is abandoned where it stands, its stack is shown, and the process lives on; no signal handler runs\n\
            and none is replaced. But what it had locked stays locked, and what it had half done stays so: after a crash\n\
-           inside malloc, for example, the application hangs at its next malloc. The guard is a process that traces the\n\
-           actor meanwhile. Where that is refused, --unguarded calls without.",
+           inside malloc, for example, the application hangs at its next malloc. The guard is a process, \"Manhole guard\",\n\
+           that traces the actor meanwhile, so no debugger can: kill -9 ends it, and the call goes on unguarded. Where\n\
+           tracing is refused, --unguarded calls without. A SIGSEGV that the application handles on purpose (a virtual\n\
+           machine's) counts as a crash here. The stack is shown down to what the manhole called.",
     schemas: &[Outcome::schema, Crashed::schema, stack_record::Stack::schema],
     start: |words| {
         let (format, mut words) = match words.split_first() {

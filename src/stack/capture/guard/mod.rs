@@ -4,7 +4,8 @@
 //!
 //! Not a signal handler: dispositions belong to the process, and the application's own must run for crashes of its own
 //! threads only. So for the time of one piece of work a process in our memory ([`watch`]) traces the actor, as the helper
-//! of [`super::ptrace`] does for a snapshot. It costs some 100 us, and while it is there no debugger can have that thread.
+//! of [`super::ptrace`] does for a snapshot. It costs some 100 us, and while it is there no debugger can have that thread
+//! (gdb 13 hangs when it tries; a SIGKILL to the process `Manhole guard` lets it).
 //!
 //! - The signals of crashes are unblocked on the actor meanwhile. The kernel sets the disposition of a fault that is
 //!   blocked or ignored to its default, for the whole process (`force_sig_info_to_task`, kernel/signal.c), and `abort`
@@ -29,7 +30,7 @@ use super::ptrace::{Failure, admit, admit_nobody};
 use super::{Copied, native};
 use crate::stack::modules::Modules;
 use crate::stack::unwind::Unwinder;
-use crate::stack::{Limits, Method, ThreadStack};
+use crate::stack::{Ending, Frame, FrameSource, Limits, Method, Reason, ThreadStack};
 use crate::sys::futex::Guarded;
 use crate::sys::memory::Live;
 use crate::sys::sibling::{self, Mapping};
@@ -60,13 +61,15 @@ struct Met {
     signal: i32,
     information: Information,
     words: [u64; native::WORDS],
+    /// The frame of what ran under guard.
+    point: u64,
     /// Where the copy of the stack begins, and its bytes.
     base: u64,
     length: usize,
 }
 
 impl Met {
-    const NOTHING: Self = Self { signal: 0, information: Information::NONE, words: [0; native::WORDS], base: 0, length: 0 };
+    const NOTHING: Self = Self { signal: 0, information: Information::NONE, words: [0; native::WORDS], point: 0, base: 0, length: 0 };
 }
 
 /// What the actor, the observer and the guard share.
@@ -105,6 +108,8 @@ pub struct Crash {
     /// The thread.
     pub tid: i32,
     words: [u64; native::WORDS],
+    /// Frames above this are the manhole's.
+    point: u64,
     base: u64,
     stack: Vec<u8>,
 }
@@ -156,6 +161,7 @@ impl Guard {
             address: met.information.is_fault().then(|| met.information.fault_address()),
             tid: self.tid,
             words: met.words,
+            point: met.point,
             base: met.base,
             stack: stack.to_vec(),
         }
@@ -289,12 +295,30 @@ pub fn reset_in_child() {
 }
 
 impl Crash {
-    /// The stack of the crash. Observer.
+    /// The stack of the crash, down to what the manhole called. Observer.
     pub fn unwind(&self, modules: &Modules, unwinder: &mut Unwinder, limits: &Limits) -> ThreadStack {
         let copied = Copied::new([(self.base, &self.stack), (0, &[])]);
         let mut frames = Vec::new();
-        let registers = native::registers(&self.words);
-        let ending = unwinder.unwind(modules, &Live, registers, &copied, limits.frames, &mut frames);
+        let start = native::registers(&self.words);
+        let mut ending = unwinder.unwind(modules, &Live, start, &copied, limits.frames, &mut frames);
+        // A call that led to no code: its caller is known all the same.
+        if let (Ending::Truncated(Reason::NotCode(_)), 0..=1) = (ending, frames.len())
+            && let Some(caller) = native::caller(&start, &copied)
+        {
+            let first = frames.len();
+            ending = unwinder.unwind(modules, &Live, caller, &copied, limits.frames, &mut frames);
+            if let Some(frame) = frames.get_mut(first) {
+                frame.source = FrameSource::Cfi;
+            }
+        }
+        let inside = frames.iter().take_while(|frame| frame.sp < self.point).count();
+        if inside < frames.len() {
+            let own = modules.find(watch::watch as *const () as u64).map(Arc::as_ptr);
+            let is_own = |frame: &Frame| modules.find(frame.pc.saturating_sub(1)).map(Arc::as_ptr) == own;
+            let foreign = frames.iter().take(inside).rposition(|frame| !is_own(frame));
+            frames.truncate(foreign.map_or(inside, |last| last + 1));
+            ending = Ending::FirstFrame;
+        }
         ThreadStack {
             tid: self.tid,
             name: b"Manhole actor".to_vec(),
@@ -304,10 +328,5 @@ impl Crash {
             frames,
             ending,
         }
-    }
-
-    /// Where it stood.
-    pub fn program_counter(&self) -> u64 {
-        native::program_counter(&self.words)
     }
 }

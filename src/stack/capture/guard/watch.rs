@@ -14,7 +14,7 @@ use super::{CRASHES, Guard, Met, REFUSED, STARTING};
 use crate::sys::memory::{Live, Memory};
 use crate::sys::ptrace::{self, Stop};
 use crate::sys::signal::{self, Disposition, Information, bit};
-use crate::sys::sibling;
+use crate::sys::{sibling, thread};
 
 /// How often the guard looks whether the process that it serves is still there; and how long it waits, refused, for
 /// the actor to try something.
@@ -29,6 +29,7 @@ const PAGES: u64 = 64;
 pub extern "C" fn watch(argument: *mut libc::c_void) -> libc::c_int {
     sibling::die_with_parent();
     sibling::leave_session();
+    thread::set_name(c"Manhole guard");
     // SAFETY: the actor keeps it until this process is gone.
     let guard = unsafe { &*argument.cast::<Guard>() };
     // SIGCHLD must be sent to us; this process's dispositions are a copy.
@@ -98,7 +99,7 @@ impl Guard {
         let (base, length) = self.copy_stack(native::stack_pointer(&words).wrapping_sub(native::RED_ZONE));
         let mut changed = words;
         native::redirect(&mut changed, pc, argument, sp);
-        let met = Met { signal, information, words, base, length };
+        let met = Met { signal, information, words, point: argument, base, length };
         // SAFETY: the actor, which alone looks at it, stands still.
         unsafe { *self.met.get() = met };
         ptrace::set_general_registers(self.tid, changed.get(..count).unwrap_or_default()).is_ok()
