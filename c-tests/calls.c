@@ -6,6 +6,7 @@
 #include "sentinel.h"
 #include <errno.h>
 #include <setjmp.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -61,6 +62,10 @@ NOINLINE struct pair *where(void)
 NOINLINE long second_of(struct pair *pair)
 {
     return pair->second;
+}
+NOINLINE void *fill(size_t size)
+{
+    return memset(malloc(size), 1, size);
 }
 NOINLINE int is_big(unsigned value)
 {
@@ -227,6 +232,9 @@ int main(void)
             pthread_create(&thread, 0, crasher, 0);
             pthread_join(thread, 0);
             tell("handled %d", handled);
+        } else if (!strcmp(line, "heap\n")) {
+            struct mallinfo2 info = mallinfo2();
+            tell("heap %zu %zu", info.uordblks + info.hblkhd, info.arena + info.hblkhd);
         } else if (!strcmp(line, "look\n")) {
             struct sigaction segv, fpe;
             sigaction(SIGSEGV, 0, &segv);

@@ -81,7 +81,19 @@ pub unsafe fn call(function: usize, general: &[u64], floats: &[u64]) -> Returned
 mod tests {
     use super::*;
 
-    extern "C" fn weighs(a: i64, b: i64, c: i64, d: i64, e: i64, f: i64, g: i64, h: i64, i: i64, j: i64, k: i64) -> i64 {
+    extern "C" fn weighs(
+        a: i64,
+        b: i64,
+        c: i64,
+        d: i64,
+        e: i64,
+        f: i64,
+        g: i64,
+        h: i64,
+        i: i64,
+        j: i64,
+        k: i64,
+    ) -> i64 {
         [a, b, c, d, e, f, g, h, i, j, k].iter().zip(1..).map(|(value, weight)| value * weight).sum()
     }
 

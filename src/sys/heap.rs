@@ -70,7 +70,8 @@ pub struct Mallinfo {
     pub top: usize,
 }
 
-type Mallctl = unsafe extern "C" fn(*const libc::c_char, *mut libc::c_void, *mut usize, *mut libc::c_void, usize) -> i32;
+type Mallctl =
+    unsafe extern "C" fn(*const libc::c_char, *mut libc::c_void, *mut usize, *mut libc::c_void, usize) -> i32;
 type Sink = unsafe extern "C" fn(*mut libc::c_void, *const libc::c_char);
 
 /// # Safety
@@ -133,8 +134,9 @@ impl Heap {
         }
         let function = self.function(c"malloc_info")?;
         // SAFETY: glibc's function of that name has this type.
-        let function =
-            unsafe { std::mem::transmute::<usize, unsafe extern "C" fn(libc::c_int, *mut libc::FILE) -> i32>(function) };
+        let function = unsafe {
+            std::mem::transmute::<usize, unsafe extern "C" fn(libc::c_int, *mut libc::FILE) -> i32>(function)
+        };
         let (mut text, mut length) = (std::ptr::null_mut::<libc::c_char>(), 0usize);
         // SAFETY: both outlive the stream.
         let stream = unsafe { open_memstream(&raw mut text, &raw mut length) };
@@ -188,7 +190,16 @@ impl Heap {
 
     /// The bytes that mimalloc has committed.
     pub fn mimalloc_committed(&self) -> Option<u64> {
-        type Get = unsafe extern "C" fn(*mut [usize; 8], *mut usize, *mut usize, *mut usize, *mut usize, *mut usize, *mut usize, *mut usize);
+        type Get = unsafe extern "C" fn(
+            *mut [usize; 8],
+            *mut usize,
+            *mut usize,
+            *mut usize,
+            *mut usize,
+            *mut usize,
+            *mut usize,
+            *mut usize,
+        );
         let function = self.function(c"mi_process_info")?;
         // SAFETY: mimalloc's function of that name has eight pointers to numbers, each of which may be null.
         let function = unsafe { std::mem::transmute::<usize, Get>(function) };

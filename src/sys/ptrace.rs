@@ -130,7 +130,8 @@ pub fn poll() -> Result<Option<(i32, Stop)>> {
     let mut status = 0i32;
     let options = libc::__WALL | libc::WNOHANG;
     // SAFETY: the kernel writes one int.
-    let tid = unsafe { raw::syscall6(libc::SYS_wait4, [usize::MAX, &raw mut status as usize, options as usize, 0, 0, 0])? };
+    let tid =
+        unsafe { raw::syscall6(libc::SYS_wait4, [usize::MAX, &raw mut status as usize, options as usize, 0, 0, 0])? };
     if tid == 0 {
         return Ok(None);
     }

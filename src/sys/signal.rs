@@ -195,8 +195,7 @@ pub struct Information {
 
 impl Information {
     /// Of no signal.
-    pub const NONE: Self =
-        Self { signal: 0, errno: 0, code: 0, padding: 0, pid: 0, uid: 0, value: 0, rest: [0; 12] };
+    pub const NONE: Self = Self { signal: 0, errno: 0, code: 0, padding: 0, pid: 0, uid: 0, value: 0, rest: [0; 12] };
 
     /// Whether a thread of process `pid` sent it to this very thread, as `raise` and `abort` do.
     pub fn is_raised_in(&self, pid: i32) -> bool {

@@ -200,7 +200,8 @@ fn resident() -> u64 {
     let mut buffer = [0; 256];
     let text = procfs::read_small(libc::AT_FDCWD, c"/proc/thread-self/statm", &mut buffer).unwrap_or_default();
     let text = std::str::from_utf8(text).unwrap_or_default();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * process::auxiliary(libc::AT_PAGESZ)
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0)
+        * process::auxiliary(libc::AT_PAGESZ)
 }
 
 /// The arenas of `malloc_info`'s XML, whose elements stand on lines of their own.

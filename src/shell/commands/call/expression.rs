@@ -222,7 +222,21 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
-        for bad in ["", "f", "f(", "f)", "(1)", "f(1) 2", "f(1,)", "f(,)", "f(18446744073709551616)", r#"f("a)"#, "f('ab')", r#"f("\q")"#, "f(-9223372036854775809)"] {
+        for bad in [
+            "",
+            "f",
+            "f(",
+            "f)",
+            "(1)",
+            "f(1) 2",
+            "f(1,)",
+            "f(,)",
+            "f(18446744073709551616)",
+            r#"f("a)"#,
+            "f('ab')",
+            r#"f("\q")"#,
+            "f(-9223372036854775809)",
+        ] {
             assert!(Expression::parse(bad).is_err(), "{bad}");
         }
         assert!(Expression::parse(&format!("f({}1)", "1,".repeat(16))).is_err());

@@ -72,7 +72,12 @@ pub const COMMAND: Command = Command {
         }
         let Expression { function, arguments } = Expression::parse(&words.join(" "))?;
         let (arguments, words) = (arguments.into_iter(), Vec::new());
-        Ok(Box::new(Call { format, guarding, text: function.text().to_owned(), stage: Stage::Looking { function, arguments, words } }))
+        Ok(Box::new(Call {
+            format,
+            guarding,
+            text: function.text().to_owned(),
+            stage: Stage::Looking { function, arguments, words },
+        }))
     },
 };
 
@@ -88,10 +93,21 @@ struct Call {
 }
 
 enum Stage {
-    Looking { function: Evaluation, arguments: std::vec::IntoIter<Argument>, words: Vec<Word> },
+    Looking {
+        function: Evaluation,
+        arguments: std::vec::IntoIter<Argument>,
+        words: Vec<Word>,
+    },
     /// What is evaluated, and what comes after that; the function comes first.
-    Evaluating { now: Evaluation, arguments: std::vec::IntoIter<Argument>, words: Vec<Word> },
-    Running { errand: Errand, returned: Arc<Guarded<Option<(u64, Returned)>>> },
+    Evaluating {
+        now: Evaluation,
+        arguments: std::vec::IntoIter<Argument>,
+        words: Vec<Word>,
+    },
+    Running {
+        errand: Errand,
+        returned: Arc<Guarded<Option<(u64, Returned)>>>,
+    },
 }
 
 /// What is passed, or called.
@@ -128,7 +144,8 @@ fn chosen(name: &str, path: Vec<u8>) -> Result<u64, String> {
     let (symbol, path) = (CString::new(name).map_err(nul)?, CString::new(path).map_err(nul)?);
     let module = loader::Module::loaded(&path).and_then(|module| module.symbol(&symbol));
     let address = module.or_else(|| loader::symbol(&symbol));
-    let why = || format!("{name} is an indirect function, and the loader does not say which one is called by that name");
+    let why =
+        || format!("{name} is an indirect function, and the loader does not say which one is called by that name");
     address.map(|address| address as u64).ok_or_else(why)
 }
 
@@ -170,21 +187,26 @@ fn check_function(address: u64, text: &str) -> Result<(), String> {
     let at = mappings::around(address).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))?.at;
     match at {
         Some(at) if at.executable => Ok(()),
-        Some(at) => Err(format!("{text} is no function: {address:#x} is {}, which cannot be executed", at.describe(address))),
+        Some(at) => {
+            Err(format!("{text} is no function: {address:#x} is {}, which cannot be executed", at.describe(address)))
+        }
         None => Err(format!("{text} is no function: {address:#x} is {}", mappings::why_unreadable(address))),
     }
 }
 
 impl Job for Call {
     fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
-        let stage = std::mem::replace(&mut self.stage, Stage::Evaluating {
-            now: match Evaluation::new("0") {
-                Ok(nothing) => nothing,
-                Err(error) => return fail(out, &error),
+        let stage = std::mem::replace(
+            &mut self.stage,
+            Stage::Evaluating {
+                now: match Evaluation::new("0") {
+                    Ok(nothing) => nothing,
+                    Err(error) => return fail(out, &error),
+                },
+                arguments: Vec::new().into_iter(),
+                words: Vec::new(),
             },
-            arguments: Vec::new().into_iter(),
-            words: Vec::new(),
-        });
+        );
         match stage {
             Stage::Looking { function, arguments, words } => {
                 if let Err(error) = world.look() {

@@ -69,7 +69,8 @@ struct Met {
 }
 
 impl Met {
-    const NOTHING: Self = Self { signal: 0, information: Information::NONE, words: [0; native::WORDS], point: 0, base: 0, length: 0 };
+    const NOTHING: Self =
+        Self { signal: 0, information: Information::NONE, words: [0; native::WORDS], point: 0, base: 0, length: 0 };
 }
 
 /// What the actor, the observer and the guard share.
@@ -203,9 +204,8 @@ impl Post {
         turn.store(STARTING, Ordering::Release);
         let (end, argument) = (stack.end(), Arc::as_ptr(&guard).cast_mut().cast());
         // SAFETY: `watch` keeps to raw calls and to the guard, which with the stack outlives the process: `drop` below.
-        let pid = unsafe {
-            sibling::spawn_in_our_memory(watch::watch, end, argument, turn, sibling::Descriptors::Shared)
-        };
+        let pid =
+            unsafe { sibling::spawn_in_our_memory(watch::watch, end, argument, turn, sibling::Descriptors::Shared) };
         let pid = pid.map_err(|errno| format!("its process cannot be made: {}", errno.desc()))?;
         guard.pid.store(pid, Ordering::Relaxed);
         let mut held = Self { guard, stack: Some(stack), admitted: false };
