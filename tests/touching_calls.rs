@@ -14,9 +14,7 @@ use harness::session::Session;
 use serde_json::Value;
 
 fn host() -> Host {
-    let mut host = Launch::fixture("calls").bare().option("redirect_stderr=False").start();
-    host.wait_for_line("ready");
-    host
+    Launch::fixture("calls").option("redirect_stderr=False").start()
 }
 
 /// The `result` record of a call.
@@ -153,7 +151,7 @@ fn no_guard(host: &Host) -> bool {
 
 #[test]
 fn exceptions_end_where_the_manhole_called() {
-    let mut host = Launch::fixture("calls_throw").bare().option("redirect_stderr=False").start();
+    let mut host = Launch::fixture("calls_throw").option("redirect_stderr=False").start();
     let mut session = host.connect();
     assert_eq!(session.command("call/d catches(1)"), "= 4\n");
     assert_eq!(session.command("call/d ns::twice(int)(21)"), "= 42\n");

@@ -11,9 +11,7 @@ use harness::session::Session;
 use serde_json::Value;
 
 fn host() -> Host {
-    let mut host = Launch::fixture("calls").bare().option("redirect_stderr=False").start();
-    host.wait_for_line("ready");
-    host
+    Launch::fixture("calls").option("redirect_stderr=False").start()
 }
 
 fn records(session: &mut Session, line: &str) -> Vec<Value> {
