@@ -11,7 +11,7 @@ use super::{INSTALLED, Manhole, Wish, dump, exit, oneshot, start_threads};
 use crate::log;
 use crate::redirect::tap as redirect;
 use crate::shell::{registered, variables};
-use crate::stack::capture::signal;
+use crate::stack::capture::{guard, signal};
 use crate::sys::fork::{self, Child};
 use crate::sys::{self, Errno, descriptors, dumpable, process};
 
@@ -94,6 +94,7 @@ extern "C" fn child() {
     dump::leave_in_child();
     super::CHANGE.replace_in_child((), only);
     registered::reset_in_child(only);
+    guard::reset_in_child(only);
     variables::reset_in_child(only);
     if let Some(manhole) = INSTALLED.get() {
         inherit(manhole, only);

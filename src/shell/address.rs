@@ -45,13 +45,15 @@ pub struct Evaluation {
     /// Names may be the operator's own; not inside of what one of those stands for.
     with_locals: bool,
     search: Option<Box<Search>>,
+    /// The indirect function that a name alone turned out to be: by name and file.
+    indirect: Option<(String, Vec<u8>)>,
 }
 
 impl Evaluation {
     /// Understands `text`.
     pub fn new(text: &str) -> Result<Self, String> {
         let (start, operations) = parse(text, 0)?;
-        Ok(Self { text: text.to_owned(), start, operations, with_locals: true, search: None })
+        Ok(Self { text: text.to_owned(), start, operations, with_locals: true, search: None, indirect: None })
     }
 
     /// The expression as it was written.
@@ -66,13 +68,26 @@ impl Evaluation {
         found.iter().filter(|found| found.address == address).map(|found| found.size).find(|size| *size > 0)
     }
 
+    /// After a name alone led to an indirect function (STT_GNU_IFUNC), which chooses the one that is called by its name:
+    /// that name, and the file of its module. The address is that of the chooser.
+    pub fn indirect(&self) -> Option<&(String, Vec<u8>)> {
+        self.indirect.as_ref()
+    }
+
     /// Works for some milliseconds; `None` when there is more to do.
     pub fn step(&mut self, names: &[Local], modules: &Modules) -> Option<Result<u64, String>> {
         if let Some(search) = &mut self.search {
             if search.step(&Live) {
                 return None;
             }
-            return Some(self.found(names).and_then(|address| self.finish(address)));
+            let found = self.found(names).map(|found| {
+                let indirect = found.kind == Kind::Ifunc && self.operations.is_empty();
+                (found.address, indirect.then(|| (found.name.clone(), found.module.path.clone())))
+            });
+            return Some(found.and_then(|(address, indirect)| {
+                self.indirect = indirect;
+                self.finish(address)
+            }));
         }
         let name = match &self.start {
             Start::Number(number) => return Some(self.finish(*number)),
@@ -116,7 +131,7 @@ impl Evaluation {
     }
 
     /// The one symbol that was meant.
-    fn found(&self, names: &[Local]) -> Result<u64, String> {
+    fn found(&self, names: &[Local]) -> Result<&Found, String> {
         let (Some(search), Start::Name(name)) = (&self.search, &self.start) else { return Err(String::new()) };
         let shown = Escaped(name.as_bytes());
         if search.found().is_empty() {
@@ -134,7 +149,7 @@ impl Evaluation {
                 only.address,
                 Escaped(only.module.name())
             )),
-            [only] => Ok(only.address),
+            [only] => Ok(only),
             several => {
                 let list: Vec<String> = several.iter().take(SHOWN_CANDIDATES).map(|found| candidate(found)).collect();
                 let more = several.len().saturating_sub(SHOWN_CANDIDATES);

@@ -8,12 +8,14 @@
 use std::time::{Duration, Instant};
 
 use super::commands::fail;
+use super::crash;
 use super::output::Output;
 use super::spool::{self, Progress, Reader, Writer};
 use super::{Job, Step, World};
 use crate::lifecycle::exit;
 use crate::log;
 use crate::protocol::Status;
+use crate::stack::capture::guard::{Crash, Post};
 use crate::sys::{clock, process};
 
 /// Work that wrote nothing for so long is remarked upon, once.
@@ -22,6 +24,17 @@ const SILENCE: Duration = Duration::from_secs(5);
 const TURN: Duration = Duration::from_millis(100);
 /// How often a job looks without being told to: its actor may be unable to ring the bell.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether a crash of what the actor runs is survived (`stack::capture::guard`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarding {
+    /// It runs under a guard, or not at all.
+    Always,
+    /// Under a guard if there can be one.
+    IfPossible,
+    /// A crash ends the process.
+    Never,
+}
 
 /// What the actor does: it says [`Writer::begin`], writes, and says [`Writer::end`].
 pub type Work = Box<dyn FnOnce(Writer) + Send>;
@@ -52,32 +65,66 @@ impl Errand {
     pub fn new(name: String, work: Work) -> Self {
         Self { name, stage: Stage::New(Some(work)) }
     }
+
+    /// `work` as of [`on_actor`], a crash of which is survived as `guarding` says.
+    pub fn guarded(
+        name: String,
+        guarding: Guarding,
+        work: impl FnOnce(&Writer) -> Result<(), String> + Send + 'static,
+    ) -> Self {
+        let what = name.clone();
+        Self::new(
+            name,
+            Box::new(move |writer| {
+                if writer.is_cancelled() {
+                    return;
+                }
+                let work = |writer: &Writer| match work(writer) {
+                    Ok(()) => Progress::Returned(0),
+                    Err(why) => Progress::Failed(why),
+                };
+                let ended = perform(guarding, &what, &writer, work);
+                writer.end_as(ended);
+            }),
+        )
+    }
 }
 
 /// Has the actor do `work`, which writes text and puts records, and fails with a sentence. It is not done at all if the
-/// client has left before its turn.
+/// client has left before its turn. A crash in it is one of the process.
 pub fn on_actor(
     name: impl Into<String>,
     work: impl FnOnce(&Writer) -> Result<(), String> + Send + 'static,
 ) -> Box<dyn Job> {
-    let name = name.into();
-    let what = name.clone();
-    Box::new(Errand::new(
-        name,
-        Box::new(move |writer| {
-            if writer.is_cancelled() {
-                return;
+    Box::new(Errand::guarded(name.into(), Guarding::Never, work))
+}
+
+/// Runs `work` on the actor, as `guarding` says: how it ended.
+pub fn perform(
+    guarding: Guarding,
+    what: &str,
+    writer: &Writer,
+    work: impl FnOnce(&Writer) -> Progress,
+) -> Result<Progress, Box<Crash>> {
+    let pid = process::pid();
+    let post = match guarding {
+        Guarding::Never => None,
+        Guarding::IfPossible => Post::start().ok(),
+        Guarding::Always => match Post::start() {
+            Ok(post) => Some(post),
+            Err(why) => {
+                let why = format!("there can be no guard against a crash: {why}; --unguarded goes without");
+                return Ok(Progress::Failed(why));
             }
-            writer.begin();
-            let pid = process::pid();
-            let result = work(&writer);
-            only_here(pid, &what);
-            writer.end(match result {
-                Ok(()) => Progress::Returned(0),
-                Err(why) => Progress::Failed(why),
-            });
-        }),
-    ))
+        },
+    };
+    writer.begin();
+    let ended = match post {
+        Some(post) => post.run(|| work(writer)),
+        None => Ok(work(writer)),
+    };
+    only_here(pid, what);
+    ended
 }
 
 /// The application's code may have forked, and its child come back to us: a thread that has no way on there, since the
@@ -116,7 +163,7 @@ impl Errand {
 }
 
 impl Posted {
-    fn step(&mut self, name: &str, world: &World, out: &mut Output) -> Step {
+    fn step(&mut self, name: &str, world: &mut World, out: &mut Output) -> Step {
         // Asked first: what it wrote before it left is then read below.
         let left = world.manhole.actor.has_left();
         let progress = self.output.read(out);
@@ -129,6 +176,10 @@ impl Posted {
             Progress::Returned(2) => Step::Done(Status::Usage),
             Progress::Returned(_) => Step::Done(Status::Failed),
             Progress::Failed(why) => fail(out, &format!("{name}: {why}")),
+            Progress::Crashed => match self.output.take_crash() {
+                Some(crash) => crash::report(name, &crash, world, out),
+                None => fail(out, &format!("{name}: it crashed")),
+            },
             // It called exit(), which waits for the clients to leave, and never returns.
             Progress::Running(_) if left => Step::Done(Status::Success),
             Progress::Queued if left => fail(out, &format!("{name}: the process ends")),

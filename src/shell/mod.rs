@@ -7,6 +7,7 @@
 pub mod address;
 pub mod client;
 pub mod commands;
+pub mod crash;
 pub mod errand;
 pub mod filter;
 pub mod growth;
@@ -268,9 +269,12 @@ pub const JSON: &str = "--json";
 /// How the synopsis of a command begins that takes a format as gdb's commands do.
 pub const FORMAT: &str = "[/FORMAT]";
 
+/// What the synopsis of a command contains that gets its words with their quotes and backslashes: text has quotes there.
+pub const TYPED: &str = "FUNCTION(";
+
 /// Starts a command of `client`, with its filters; what cannot be understood answers with an error.
 pub fn start(pipeline: &Pipeline, client: &Client) -> Answer {
-    let mut words = pipeline.command.clone();
+    let mut words = if takes_typed(&pipeline.command) { pipeline.typed.clone() } else { pipeline.command.clone() };
     unglue_format(&mut words);
     let is_ours = words.first().is_some_and(|name| commands::all().any(|command| command.name == name));
     let before = words.len();
@@ -321,6 +325,12 @@ fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
         Ok(job) => Ok(job),
         Err(error) => Err(format!("{name}: {error}; usage: {name} {}", command.synopsis).trim_end().to_owned()),
     }
+}
+
+/// Whether the command wants its words as they were typed.
+fn takes_typed(words: &[String]) -> bool {
+    let name = words.first().and_then(|word| word.split('/').next()).unwrap_or_default();
+    commands::all().any(|command| command.name == name && command.synopsis.contains(TYPED))
 }
 
 /// Makes two words of `x/8xg`.

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Pipeline {
     /// The command.
     pub command: Vec<String>,
+    /// The same words as they were typed, with their quotes and backslashes.
+    pub typed: Vec<String>,
     /// The filters, in order.
     pub filters: Vec<Vec<String>>,
 }
@@ -41,7 +43,7 @@ impl fmt::Display for Pipeline {
 /// What stands in a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
-    Word(String),
+    Word { word: String, typed: String },
     Semicolon,
     Bar,
 }
@@ -50,7 +52,7 @@ enum Token {
 /// (perhaps empty), and whether it is a filter. Nothing inside quotes or a comment.
 pub fn end_of(line: &str) -> Option<(Vec<String>, bool)> {
     let tokens = tokens(line).ok()?;
-    let from = tokens.iter().rposition(|token| !matches!(token, Token::Word(_)));
+    let from = tokens.iter().rposition(|token| !matches!(token, Token::Word { .. }));
     let last = tokens.get(from.map_or(0, |at| at + 1)..).unwrap_or_default();
     let mut words = words_of(last);
     if words.is_empty() || line.ends_with(char::is_whitespace) {
@@ -68,31 +70,51 @@ pub fn commands(line: &str) -> Result<Vec<Pipeline>, String> {
         if part.is_empty() {
             continue;
         }
-        let mut stages = part.split(|token| *token == Token::Bar).map(words_of);
+        let mut stages = part.split(|token| *token == Token::Bar);
+        let typed = stages.clone().next().unwrap_or_default().iter().filter_map(Token::typed).collect();
+        let mut stages = stages.by_ref().map(words_of);
         let command = stages.next().unwrap_or_default();
         let filters: Vec<Vec<String>> = stages.collect();
         if command.is_empty() || filters.iter().any(Vec::is_empty) {
             return Err("a | stands between a command and a filter (help filters)".to_owned());
         }
-        pipelines.push(Pipeline { command, filters });
+        pipelines.push(Pipeline { command, typed, filters });
     }
     Ok(pipelines)
 }
 
+impl Token {
+    fn word(&self) -> Option<String> {
+        match self {
+            Self::Word { word, .. } => Some(word.clone()),
+            Self::Semicolon | Self::Bar => None,
+        }
+    }
+
+    fn typed(&self) -> Option<String> {
+        match self {
+            Self::Word { typed, .. } => Some(typed.clone()),
+            Self::Semicolon | Self::Bar => None,
+        }
+    }
+}
+
 fn words_of(tokens: &[Token]) -> Vec<String> {
-    let word = |token: &Token| match token {
-        Token::Word(word) => Some(word.clone()),
-        Token::Semicolon | Token::Bar => None,
-    };
-    tokens.iter().filter_map(word).collect()
+    tokens.iter().filter_map(Token::word).collect()
 }
 
 fn tokens(line: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut word: Option<String> = None;
+    // Where the word begins.
+    let mut start = 0;
     let mut quote: Option<char> = None;
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
+    let mut characters = line.char_indices();
+    while let Some((at, character)) = characters.next() {
+        if word.is_none() {
+            start = at;
+        }
+        let typed = || line.get(start..at).unwrap_or_default().to_owned();
         match (quote, character) {
             (Some(open), _) if character == open => quote = None,
             (None, '"' | '\'') => {
@@ -100,22 +122,25 @@ fn tokens(line: &str) -> Result<Vec<Token>, String> {
                 word.get_or_insert_default();
             }
             (None | Some('"'), '\\') => {
-                let next = characters.next().ok_or("a backslash at the end of the line")?;
+                let (_, next) = characters.next().ok_or("a backslash at the end of the line")?;
                 word.get_or_insert_default().push(next);
             }
             (None, ';' | '|') => {
-                tokens.extend(word.take().map(Token::Word));
+                tokens.extend(word.take().map(|word| Token::Word { word, typed: typed() }));
                 tokens.push(if character == ';' { Token::Semicolon } else { Token::Bar });
             }
             (None, '#') if word.is_none() => break,
-            (None, _) if character.is_whitespace() => tokens.extend(word.take().map(Token::Word)),
+            (None, _) if character.is_whitespace() => {
+                tokens.extend(word.take().map(|word| Token::Word { word, typed: typed() }));
+            }
             _ => word.get_or_insert_default().push(character),
         }
     }
     if let Some(open) = quote {
         return Err(format!("the {open} is never closed"));
     }
-    tokens.extend(word.map(Token::Word));
+    let typed = line.get(start..).unwrap_or_default().to_owned();
+    tokens.extend(word.map(|word| Token::Word { word, typed }));
     Ok(tokens)
 }
 

@@ -8,7 +8,7 @@
 use std::ffi::CString;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::errand::{Errand, only_here};
+use super::errand::{Errand, Guarding, perform};
 use super::output::Output;
 use super::spool::{Progress, Writer};
 use super::{Job, Step, World};
@@ -117,14 +117,12 @@ fn run(name: &str, arguments: &[CString], writer: Writer) {
     if let Err(other) = claimed {
         return writer.end(Progress::Failed(format!("thread {other} still runs it, from before a release")));
     }
-    let pid = process::pid();
-    writer.begin();
-    let status = (command.work)(&writer, arguments);
-    only_here(pid, &format!("the command {name}"));
+    let work = |writer: &Writer| Progress::Returned((command.work)(writer, arguments));
+    let ended = perform(Guarding::IfPossible, &format!("the command {name}"), &writer, work);
     command.runner.store(0, Ordering::Relaxed);
     // Before the client knows that it is done: it may ask the application to unload it.
     drop(command);
-    writer.end(Progress::Returned(status));
+    writer.end_as(ended);
 }
 
 /// A command at work on the actor.

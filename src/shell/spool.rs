@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::output::Output;
 use super::record::Record;
 use crate::lifecycle::Manhole;
+use crate::stack::capture::guard::Crash;
 use crate::sys::futex::{self, Guarded};
 use crate::sys::{clock, process, signal};
 
@@ -30,6 +31,8 @@ pub enum Progress {
     Running(u64),
     /// It returned this.
     Returned(i32),
+    /// It crashed, and was abandoned: see [`Reader::take_crash`].
+    Crashed,
     /// It will not run, or did not come to its end; why.
     Failed(String),
 }
@@ -48,6 +51,7 @@ struct State {
     /// What it found, shown after what it wrote.
     records: Vec<Box<dyn Record + Send>>,
     progress: Progress,
+    crash: Option<Box<Crash>>,
 }
 
 struct Spool {
@@ -75,7 +79,7 @@ pub fn pair(manhole: &'static Manhole) -> (Writer, Reader) {
     let spool = Arc::new(Spool {
         manhole,
         pid: process::pid(),
-        state: Guarded::new(State { bytes: Vec::new(), records: Vec::new(), progress: Progress::Queued }),
+        state: Guarded::new(State { bytes: Vec::new(), records: Vec::new(), progress: Progress::Queued, crash: None }),
         closed: AtomicBool::new(false),
         drained: AtomicU32::new(0),
     });
@@ -131,6 +135,14 @@ impl Writer {
         self.change(|state| state.progress = progress);
     }
 
+    /// The command is done, or it crashed.
+    pub fn end_as(self, ended: Result<Progress, Box<Crash>>) {
+        self.change(|state| match ended {
+            Ok(progress) => state.progress = progress,
+            Err(crash) => (state.crash, state.progress) = (Some(crash), Progress::Crashed),
+        });
+    }
+
     fn change<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         signal::with_all_blocked(|| self.0.state.with(work))
     }
@@ -168,6 +180,11 @@ impl Reader {
         }
         records.iter().for_each(|record| out.put(record.as_ref()));
         progress
+    }
+
+    /// The crash of what has [`Progress::Crashed`].
+    pub fn take_crash(&self) -> Option<Box<Crash>> {
+        self.spool.state.with(|state| state.crash.take())
     }
 }
 

@@ -5,6 +5,8 @@
 //! (`strerror` may load a message catalogue, that is, call the application's `malloc`).
 
 pub mod allocator;
+pub mod application;
+pub mod call;
 pub mod clock;
 pub mod descriptor;
 pub mod descriptors;
@@ -16,12 +18,14 @@ pub mod filter;
 pub mod fork;
 pub mod futex;
 pub mod glibc;
+pub mod heap;
 pub mod inotify;
 pub mod kill;
 pub mod leaked;
 pub mod lent;
 pub mod limits;
 pub mod link;
+pub mod loader;
 pub mod memory;
 pub mod netlink;
 pub mod output;
@@ -47,6 +51,7 @@ pub mod table;
 pub mod thread;
 pub mod timers;
 pub mod unmap;
+pub mod variables;
 
 pub use nix::errno::Errno;
 

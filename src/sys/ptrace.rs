@@ -3,7 +3,11 @@
 //!
 //! Context: the ptrace helper, hence raw system calls only: no errno, no allocation, no panic; and the client.
 
+use super::signal::Information;
 use super::{Result, raw};
+
+/// The general registers, as PTRACE_GETREGSET calls them (elf.h).
+const NT_PRSTATUS: usize = 1;
 
 /// What `wait4` told of a traced thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,11 @@ pub fn seize(tid: i32) -> Result<()> {
     request(libc::PTRACE_SEIZE, tid, 0, 0).map(drop)
 }
 
+/// Attaches without stopping; a thread that calls `exec` stops there ([`Stop::Exec`]).
+pub fn seize_until_exec(tid: i32) -> Result<()> {
+    request(libc::PTRACE_SEIZE, tid, 0, libc::PTRACE_O_TRACEEXEC as usize).map(drop)
+}
+
 /// Asks a seized thread to stop.
 pub fn interrupt(tid: i32) -> Result<()> {
     request(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)
@@ -40,6 +49,11 @@ pub fn resume(tid: i32, signal: i32) -> Result<()> {
     request(libc::PTRACE_CONT, tid, 0, signal as usize).map(drop)
 }
 
+/// Leaves a thread of a stopped process stopped, and hears of its going on.
+pub fn listen(tid: i32) -> Result<()> {
+    request(libc::PTRACE_LISTEN, tid, 0, 0).map(drop)
+}
+
 /// Lets go of a stopped thread, which goes on unless its process is stopped, taking `signal` first (0: none).
 pub fn detach(tid: i32, signal: i32) -> Result<()> {
     request(libc::PTRACE_DETACH, tid, 0, signal as usize).map(drop)
@@ -48,10 +62,29 @@ pub fn detach(tid: i32, signal: i32) -> Result<()> {
 /// Copies the general registers of a stopped thread (the kernel's `user_regs_struct`); returns how
 /// many words there are.
 pub fn general_registers(tid: i32, words: &mut [u64]) -> Result<usize> {
-    const NT_PRSTATUS: usize = 1;
     let mut vector = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(words) };
     request(libc::PTRACE_GETREGSET, tid, NT_PRSTATUS, &raw mut vector as usize)?;
     Ok(vector.iov_len / size_of::<u64>())
+}
+
+/// Sets the general registers of a stopped thread.
+pub fn set_general_registers(tid: i32, words: &[u64]) -> Result<()> {
+    let vector = libc::iovec { iov_base: words.as_ptr().cast_mut().cast(), iov_len: size_of_val(words) };
+    request(libc::PTRACE_SETREGSET, tid, NT_PRSTATUS, &raw const vector as usize).map(drop)
+}
+
+/// What a thread that stopped on the way to a signal is told with it.
+pub fn signal_information(tid: i32) -> Result<Information> {
+    let mut information = Information::NONE;
+    request(libc::PTRACE_GETSIGINFO, tid, 0, &raw mut information as usize)?;
+    Ok(information)
+}
+
+/// The signals that a stopped thread blocks.
+pub fn blocked_signals(tid: i32) -> Result<u64> {
+    let mut mask = 0u64;
+    request(libc::PTRACE_GETSIGMASK, tid, size_of::<u64>(), &raw mut mask as usize)?;
+    Ok(mask)
 }
 
 /// Writes one word of a stopped thread's `struct user`.
@@ -74,4 +107,42 @@ pub fn wait(tid: i32, block: bool) -> Result<Event> {
     // PTRACE_EVENT_STOP in the third byte: our interrupt, or a group-stop. Otherwise a signal on its way.
     let signal = libc::WSTOPSIG(status);
     Ok(if status >> 16 == 0 { Event::Signal(signal) } else { Event::Stopped(signal) })
+}
+
+/// Why a thread that its tracer guards stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// On the way to taking this signal.
+    Signal(i32),
+    /// As a part of a process that this signal stopped.
+    Group(i32),
+    /// By an interrupt, or because its process goes on.
+    Interrupt,
+    /// It runs another program, under the number of its process.
+    Exec,
+    /// It exited or was killed.
+    Gone,
+}
+
+/// What any thread of the calling tracer does, and its number; `None` when nothing happened. An error: it has none.
+pub fn poll() -> Result<Option<(i32, Stop)>> {
+    const EVENT_STOP: i32 = 128;
+    let mut status = 0i32;
+    let options = libc::__WALL | libc::WNOHANG;
+    // SAFETY: the kernel writes one int.
+    let tid =
+        unsafe { raw::syscall6(libc::SYS_wait4, [usize::MAX, &raw mut status as usize, options as usize, 0, 0, 0])? };
+    if tid == 0 {
+        return Ok(None);
+    }
+    let signal = libc::WSTOPSIG(status);
+    let stop = match status >> 16 {
+        _ if !libc::WIFSTOPPED(status) => Stop::Gone,
+        0 => Stop::Signal(signal),
+        EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
+        EVENT_STOP => Stop::Group(signal),
+        // Nothing else was asked for.
+        _ => Stop::Exec,
+    };
+    Ok(Some((tid as i32, stop)))
 }

@@ -93,8 +93,13 @@ pub unsafe fn spawn_in_our_memory(
 
 /// Kills the process `pid`, a child of ours that was not reaped yet.
 pub fn kill(pid: i32) {
+    nudge(pid, libc::SIGKILL);
+}
+
+/// Sends `signal` to the process `pid`, a child of ours that was not reaped yet.
+pub fn nudge(pid: i32, signal: i32) {
     // SAFETY: kill touches no memory.
-    let _ = unsafe { raw::syscall6(libc::SYS_kill, [pid as usize, libc::SIGKILL as usize, 0, 0, 0, 0]) };
+    let _ = unsafe { raw::syscall6(libc::SYS_kill, [pid as usize, signal as usize, 0, 0, 0, 0]) };
 }
 
 /// Takes the exit status of `pid` if it has ended; true when nothing is left to reap.

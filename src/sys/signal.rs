@@ -149,6 +149,17 @@ pub fn take_pending(signal: i32) -> bool {
     unsafe { raw::syscall6(libc::SYS_rt_sigtimedwait, arguments) }.is_ok()
 }
 
+/// Takes one signal of `set`, all of which the calling thread blocks, within `nanoseconds`.
+pub fn take_within(set: u64, nanoseconds: u64) {
+    let limit = libc::timespec {
+        tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
+        tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
+    };
+    let arguments = [&raw const set as usize, 0, &raw const limit as usize, size_of::<u64>(), 0, 0];
+    // SAFETY: set and time outlive the call; every failure means "look again".
+    let _ = unsafe { raw::syscall6(libc::SYS_rt_sigtimedwait, arguments) };
+}
+
 /// An alternate signal stack, as the kernel keeps it for a thread.
 pub type AlternateStack = libc::stack_t;
 
@@ -170,6 +181,7 @@ pub unsafe fn exchange_alternate_stack(new: &AlternateStack) -> Result<Alternate
 
 /// The head of the kernel's `siginfo_t` for a queued signal; 128 bytes in all.
 #[repr(C)]
+#[derive(Clone, Copy, Debug)]
 pub struct Information {
     signal: i32,
     errno: i32,
@@ -182,6 +194,19 @@ pub struct Information {
 }
 
 impl Information {
+    /// Of no signal.
+    pub const NONE: Self = Self { signal: 0, errno: 0, code: 0, padding: 0, pid: 0, uid: 0, value: 0, rest: [0; 12] };
+
+    /// Whether a thread of process `pid` sent it to this very thread, as `raise` and `abort` do.
+    pub fn is_raised_in(&self, pid: i32) -> bool {
+        self.code == libc::SI_TKILL && self.pid == pid
+    }
+
+    /// Which of its kinds it is (man 2 sigaction, `si_code`).
+    pub fn code(&self) -> i32 {
+        self.code
+    }
+
     /// The kernel raised it because of what the interrupted instruction did (man 2 sigaction, `si_code`).
     pub fn is_fault(&self) -> bool {
         self.code > 0 && [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&self.signal)

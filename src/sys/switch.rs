@@ -1,6 +1,7 @@
-//! Running a function on a stack of our own, on a thread of the application.
+//! Running a function that may be left from outside: on a stack of our own, on a thread of the application, or where it is
+//! called.
 //!
-//! Context: signal handlers and the C API. The thread's own stack may be an alternate signal stack of two kilobytes,
+//! Context: signal handlers and the C API; the actor. The thread's own stack may be an alternate signal stack of two kilobytes,
 //! and what we run needs hundreds; so what stays on it is one frame of the architecture's leaf file
 //! (`switch_x86_64.rs`, `switch_aarch64.rs`). Its call frame information leads unwinding from the new stack to the
 //! old one. A panic must be caught on the new stack: it cannot cross the switch.
@@ -18,8 +19,8 @@ mod native;
 mod native;
 
 unsafe extern "C" {
-    /// Calls `function(argument)` on the stack that ends at `top`, and stores at `point`, before that, where the
-    /// old stack goes on. Returns 0, or 1 when it was abandoned.
+    /// Calls `function(argument)` on the stack that ends at `top` (0: on the one in use), and stores at `point`, before
+    /// that, where the old stack goes on. Returns 0, or 1 when it was abandoned.
     fn manhole_switch_run(
         top: usize,
         function: unsafe extern "C" fn(*mut libc::c_void),
@@ -32,6 +33,9 @@ unsafe extern "C" {
 
 /// Where a switched thread came from; 0 while none is.
 pub struct Point(AtomicUsize);
+
+/// Bytes below a point that the leaf's frame may have.
+const FRAME: u64 = 128;
 
 /// The function was abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,29 @@ impl Point {
     /// # Safety
     /// `function` must not unwind.
     pub unsafe fn run<F: FnOnce() -> R, R>(&self, stack: &Mapping, function: F) -> std::result::Result<R, Abandoned> {
+        // SAFETY: as the caller vouches; `stack` is ours and nobody runs on it.
+        unsafe { self.run_on(stack.end(), function) }
+    }
+
+    /// Runs `function` on the stack in use. One thread at a time.
+    ///
+    /// # Safety
+    /// `function` must not unwind.
+    pub unsafe fn run_here<F: FnOnce() -> R, R>(&self, function: F) -> std::result::Result<R, Abandoned> {
+        // SAFETY: as the caller vouches.
+        unsafe { self.run_on(0, function) }
+    }
+
+    /// Where a tracer lets a thread that runs in here go on so that it leaves: program counter, first argument, and a
+    /// stack pointer that is good until then. `None` when no thread runs in here.
+    pub fn exit(&self) -> Option<(u64, u64, u64)> {
+        let point = self.0.load(Ordering::Acquire) as u64;
+        (point != 0).then(|| (manhole_switch_abandon as *const () as u64, point, point.wrapping_sub(FRAME) & !15))
+    }
+
+    /// # Safety
+    /// `function` must not unwind; nobody runs on the stack that ends at `top`, or `top` is 0.
+    unsafe fn run_on<F: FnOnce() -> R, R>(&self, top: usize, function: F) -> std::result::Result<R, Abandoned> {
         /// # Safety
         /// `argument` is a [`Passed`] of these types that holds a function.
         unsafe extern "C" fn call<F: FnOnce() -> R, R>(argument: *mut libc::c_void) {
@@ -65,8 +92,8 @@ impl Point {
         }
         let mut passed = Passed { function: ManuallyDrop::new(function) };
         let argument = (&raw mut passed).cast();
-        // SAFETY: `stack` is ours and nobody runs on it; `call` gets what it expects, and does not unwind.
-        let abandoned = unsafe { manhole_switch_run(stack.end(), call::<F, R>, argument, self.0.as_ptr()) };
+        // SAFETY: the stack is as our caller vouches; `call` gets what it expects, and does not unwind.
+        let abandoned = unsafe { manhole_switch_run(top, call::<F, R>, argument, self.0.as_ptr()) };
         self.0.store(0, Ordering::Relaxed);
         if abandoned != 0 {
             return Err(Abandoned);

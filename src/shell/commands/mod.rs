@@ -4,15 +4,19 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod complete;
 mod descriptors;
+mod environment;
 mod examine;
 mod facts;
 mod help;
 mod history;
+mod load;
 mod locals;
 mod locks;
 mod lower;
+mod malloc;
 mod memory;
 mod modules;
 mod options;
@@ -46,6 +50,7 @@ pub const TABLE: &[(&str, &[Command])] = &[
         &[
             memory::totals::COMMAND,
             memory::mappings::COMMAND,
+            malloc::COMMAND,
             modules::COMMAND,
             symbols::COMMAND,
             examine::COMMAND,
@@ -68,7 +73,23 @@ pub const TABLE: &[(&str, &[Command])] = &[
             facts::TIMERS,
         ],
     ),
-    ("Touching", &[touch::SIGNAL, touch::NICE, touch::AFFINITY, touch::RLIMIT, touch::CLOSE, touch::DUP, touch::SET]),
+    (
+        "Touching",
+        &[
+            touch::SIGNAL,
+            touch::NICE,
+            touch::AFFINITY,
+            touch::RLIMIT,
+            touch::CLOSE,
+            touch::DUP,
+            touch::SET,
+            environment::SET,
+            environment::UNSET,
+            malloc::TRIM,
+            call::COMMAND,
+            load::COMMAND,
+        ],
+    ),
     (
         "This session",
         &[

@@ -76,7 +76,7 @@ fn start(arguments: &[String]) -> Result<Box<dyn Job>, String> {
         // Quoted: a line of its own, perhaps with filters.
         [line] => parse::commands(line)?,
         [] => Vec::new(),
-        words => vec![Pipeline { command: words.to_vec(), filters: Vec::new() }],
+        words => vec![Pipeline { command: words.to_vec(), typed: words.to_vec(), filters: Vec::new() }],
     };
     if pipelines.is_empty() {
         return Err("takes a command".to_owned());

@@ -54,7 +54,7 @@ pub enum Ended {
 }
 
 /// What the helper found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// How it ended.
     pub ended: Ended,
@@ -101,6 +101,18 @@ impl Exchange {
         // SAFETY: the turn is IDLE or ANSWERED: the helper does not look at the cell.
         unsafe { *self.request.get() = request };
         sibling::set_and_wake(&self.turn, ASKED);
+    }
+
+    /// Tracer of the thread that is asked about, which it holds stopped: answers.
+    pub fn answer_stopped(&self) {
+        // SAFETY: the turn is ASKED: the observer does not touch the request.
+        let request = unsafe { &*self.request.get() };
+        // SAFETY: nor the answer.
+        let answer = unsafe { &mut *self.answer.get() };
+        let since = clock::monotonic();
+        answer.ended = look(request, answer);
+        answer.stopped = clock::monotonic().wrapping_sub(since);
+        sibling::set_and_wake(&self.turn, ANSWERED);
     }
 
     /// Observer: waits for the answer. The turn when there is none in time.
@@ -177,25 +189,29 @@ fn stop(request: &Request, answer: &mut Answer) -> Ended {
         Event::Stopped(_) | Event::Nothing => 0,
         Event::Gone => return Ended::Gone,
     };
-    let ended = match ptrace::general_registers(tid, &mut answer.words) {
-        Ok(_) => {
-            answer.repeated = request.repeat && repeat(tid, &answer.words);
-            let base = native::stack_pointer(&answer.words).wrapping_sub(native::RED_ZONE);
-            let (to, size) = request.stack;
-            // SAFETY: the observer handed this buffer over, and waits.
-            let stack = unsafe { copy(base, to, size) };
-            let (from, to, size) = request.extra;
-            // SAFETY: as above.
-            let extra = unsafe { copy(from, to, size) };
-            answer.copied = [stack, extra];
-            Ended::Copied
-        }
-        Err(errno) => Ended::Refused(errno),
-    };
+    let ended = look(request, answer);
     // A signal that was on its way goes on its way. A thread of a stopped process stays stopped.
     let _ = ptrace::detach(tid, signal);
     answer.stopped = clock::monotonic().wrapping_sub(since);
     ended
+}
+
+/// Takes what is wanted of the stopped thread.
+fn look(request: &Request, answer: &mut Answer) -> Ended {
+    let tid = request.tid;
+    if let Err(errno) = ptrace::general_registers(tid, &mut answer.words) {
+        return Ended::Refused(errno);
+    }
+    answer.repeated = request.repeat && repeat(tid, &answer.words);
+    let base = native::stack_pointer(&answer.words).wrapping_sub(native::RED_ZONE);
+    let (to, size) = request.stack;
+    // SAFETY: the observer handed this buffer over, and waits.
+    let stack = unsafe { copy(base, to, size) };
+    let (from, to, size) = request.extra;
+    // SAFETY: as above.
+    let extra = unsafe { copy(from, to, size) };
+    answer.copied = [stack, extra];
+    Ended::Copied
 }
 
 /// # Safety

@@ -16,6 +16,7 @@
 
 pub mod dumpable;
 mod gaze;
+pub mod guard;
 mod helper;
 mod ptrace;
 pub mod regs_aarch64;

@@ -12,7 +12,7 @@
 use super::super::Registers;
 use super::dumpable::Dumpable;
 use super::helper::{self, Answer, Ended, Exchange, Request};
-use super::{Call, native};
+use super::{Call, guard, native};
 use crate::sys::procfs::read_small;
 use crate::sys::{Errno, clock, filter, raw, sibling};
 
@@ -169,6 +169,13 @@ impl Tracer {
         if time == 0 {
             return Err(Failure::NoAnswer);
         }
+        if let Some(answer) = guard::ask(request, time) {
+            if answer == Err(Failure::NoAnswer) {
+                // It may still write into the buffers, which must never be used again.
+                std::mem::forget(std::mem::take(copies));
+            }
+            return answer;
+        }
         if self.helper.is_none() {
             self.start()?;
         }
@@ -222,9 +229,7 @@ impl Tracer {
     /// An earlier PR_SET_PTRACER of the application is lost, since the kernel does not show it.
     fn admit(&mut self) -> bool {
         let Some(helper) = self.helper.as_ref().filter(|_| self.admitted.is_none()) else { return false };
-        let mut buffer = [0; 8];
-        let scope = read_small(libc::AT_FDCWD, c"/proc/sys/kernel/yama/ptrace_scope", &mut buffer);
-        let admitted = scope.is_ok_and(|scope| scope.first() == Some(&b'1')) && set_tracer(helper.pid as usize);
+        let admitted = admit(helper.pid);
         self.admitted = Some(admitted);
         admitted
     }
@@ -250,7 +255,7 @@ impl Tracer {
     /// Ends the helper, at once by `kill`; false if it would not go.
     fn end(&mut self, kill: bool) -> bool {
         if self.admitted.take() == Some(true) {
-            set_tracer(0);
+            admit_nobody();
         }
         let Some(helper) = self.helper.take() else { return true };
         if !kill {
@@ -284,6 +289,18 @@ impl Helper {
         }
         sibling::reap(self.pid)
     }
+}
+
+/// Asks Yama to let process `pid` trace us. True when that may have helped.
+pub fn admit(pid: i32) -> bool {
+    let mut buffer = [0; 8];
+    let scope = read_small(libc::AT_FDCWD, c"/proc/sys/kernel/yama/ptrace_scope", &mut buffer);
+    scope.is_ok_and(|scope| scope.first() == Some(&b'1')) && set_tracer(pid as usize)
+}
+
+/// Takes that back.
+pub fn admit_nobody() {
+    set_tracer(0);
 }
 
 fn set_tracer(pid: usize) -> bool {

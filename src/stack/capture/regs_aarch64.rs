@@ -9,6 +9,7 @@
 
 use super::super::{Call, Registers, arch::aarch64};
 use super::restart::Rule;
+use crate::sys::memory::Memory;
 
 /// A call that failed with EINTR stays so: see the head of this file.
 pub const REPEATS: bool = false;
@@ -41,6 +42,25 @@ pub fn stack_pointer(words: &[u64]) -> u64 {
 /// The program counter of a stopped thread.
 pub fn program_counter(words: &[u64]) -> u64 {
     word(words, 32)
+}
+
+/// Has a stopped thread go on at `pc` with this first argument and stack pointer, as if a function were called there,
+/// by a branch that needs no landing pad (PSTATE.BTYPE). The kernel restarts no call of a thread whose pc was changed.
+pub fn redirect(words: &mut [u64], pc: u64, argument: u64, sp: u64) {
+    const BTYPE: u64 = 0xc00;
+    let state = word(words, 33) & !BTYPE;
+    for (index, value) in [(0, argument), (31, sp), (32, pc), (33, state)] {
+        if let Some(word) = words.get_mut(index) {
+            *word = value;
+        }
+    }
+}
+
+/// The registers of the caller of a thread that has just arrived where a call led it: the return address is in x30.
+pub fn caller(registers: &Registers, _stack: &impl Memory) -> Option<Registers> {
+    let mut caller = *registers;
+    caller.set(aarch64::PC, registers.get(30)?);
+    Some(caller)
 }
 
 /// The registers do not tell whether a thread is in a call.

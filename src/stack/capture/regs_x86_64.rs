@@ -3,8 +3,9 @@
 //! Context: observer, ptrace helper and signal handler; pure functions but for [`own`]. Always
 //! compiled; on another architecture [`super::super::Registers`] ignores the numbers it has not.
 
-use super::super::{Call, Registers};
+use super::super::{Call, Registers, arch::x86_64};
 use super::restart::Rule;
+use crate::sys::memory::Memory;
 
 /// A call that failed with EINTR can be made to run again here: see [`restart`].
 pub const REPEATS: bool = true;
@@ -28,7 +29,9 @@ pub const RED_ZONE: u64 = 128;
 /// Indices into `user_regs_struct`.
 const RAX: usize = 10;
 const ORIG_RAX: usize = 15;
+const RDI: usize = 14;
 const RIP: usize = 16;
+const EFLAGS: usize = 18;
 const RSP: usize = 19;
 /// `user_regs_struct` in the order of DWARF numbers: rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 … r15, rip.
 const DWARF_ORDER: [usize; 17] = [10, 12, 11, 5, 13, 14, 4, RSP, 9, 8, 7, 6, 3, 2, 1, 0, RIP];
@@ -60,6 +63,29 @@ pub fn stack_pointer(words: &[u64]) -> u64 {
 /// The program counter of a stopped thread.
 pub fn program_counter(words: &[u64]) -> u64 {
     word(words, RIP)
+}
+
+/// Has a stopped thread go on at `pc` with this first argument and stack pointer, as if a function were called there:
+/// it is in no call that the kernel would restart, and the direction, trap and alignment flags are clear (psABI 3.4.1).
+pub fn redirect(words: &mut [u64], pc: u64, argument: u64, sp: u64) {
+    const FLAGS: u64 = 0x400 | 0x100 | 0x4_0000;
+    let flags = word(words, EFLAGS) & !FLAGS;
+    let values = [(RIP, pc), (RDI, argument), (RSP, sp), (ORIG_RAX, u64::MAX), (EFLAGS, flags)];
+    for (index, value) in values {
+        if let Some(word) = words.get_mut(index) {
+            *word = value;
+        }
+    }
+}
+
+/// The registers of the caller of a thread that has just arrived where a call led it: the return address is on top of
+/// its stack.
+pub fn caller(registers: &Registers, stack: &impl Memory) -> Option<Registers> {
+    let sp = registers.get(x86_64::SP)?;
+    let mut caller = *registers;
+    caller.set(x86_64::PC, stack.read_u64(sp)?);
+    caller.set(x86_64::SP, sp.wrapping_add(8));
+    Some(caller)
 }
 
 /// The call that a stopped thread is in. Outside any, the kernel keeps a negative `orig_rax`.

@@ -1,0 +1,133 @@
+//! What runs in the guard: it watches the actor, and meets the crash of what that runs before anybody else does.
+//!
+//! Context: a process of its own in our memory and in the application's descriptor table, made by [`super::run`], with
+//! every signal blocked. It shares the actor's thread pointer, hence raw system calls only: no errno, no thread-local,
+//! no allocation, no lock, no panic.
+//!
+//! The kernel shows a signal to the tracer before it looks at the disposition. So the guard can take a crash away, and
+//! have the actor go on behind what it ran: no handler runs, and no disposition is touched. Everything else it passes on.
+
+use std::sync::atomic::Ordering;
+
+use super::super::{helper, native};
+use super::{CRASHES, Guard, Met, REFUSED, STARTING};
+use crate::sys::memory::{Live, Memory};
+use crate::sys::ptrace::{self, Stop};
+use crate::sys::signal::{self, Disposition, Information, bit};
+use crate::sys::{sibling, thread};
+
+/// How often the guard looks whether the process that it serves is still there; and how long it waits, refused, for
+/// the actor to try something.
+const LOOK: u64 = 1_000_000_000;
+/// What wakes it: a stop of the thread that it traces, and [`sibling::nudge`] with the second.
+pub const NUDGE: i32 = libc::SIGUSR1;
+const PAGE: u64 = 4096;
+/// Pages above a stack pointer that are tried: it may point into the guard below its stack, which overflowed.
+const PAGES: u64 = 64;
+
+/// The guard's main function; `argument` is the [`Guard`].
+pub extern "C" fn watch(argument: *mut libc::c_void) -> libc::c_int {
+    sibling::die_with_parent();
+    sibling::leave_session();
+    thread::set_name(c"Manhole guard");
+    // SAFETY: the actor keeps it until this process is gone.
+    let guard = unsafe { &*argument.cast::<Guard>() };
+    // SIGCHLD must be sent to us; this process's dispositions are a copy.
+    // SAFETY: no handler.
+    let _ = unsafe { signal::exchange(libc::SIGCHLD, &Disposition::DEFAULT) };
+    let turn = &guard.exchange.turn;
+    while let Err(errno) = ptrace::seize_until_exec(guard.tid) {
+        guard.refusal.store(errno as i32, Ordering::Relaxed);
+        sibling::set_and_wake(turn, REFUSED);
+        if sibling::wait_while(turn, REFUSED, LOOK) != STARTING {
+            return 1;
+        }
+    }
+    sibling::set_and_wake(turn, helper::IDLE);
+    let mut asked = false;
+    while sibling::parent() == guard.owner {
+        match ptrace::poll() {
+            Ok(Some((tid, stop))) => {
+                if !guard.handle(tid, stop, &mut asked) {
+                    return 0;
+                }
+            }
+            Ok(None) => {
+                if !asked && turn.load(Ordering::Acquire) == helper::ASKED {
+                    asked = ptrace::interrupt(guard.tid).is_ok();
+                }
+                signal::take_within(bit(libc::SIGCHLD) | bit(NUDGE), LOOK);
+            }
+            Err(_) => return 0,
+        }
+    }
+    1
+}
+
+impl Guard {
+    /// Lets the stopped thread `tid` go on; false when there is nothing more to guard. `asked`: it was interrupted for
+    /// somebody who wants its stack.
+    fn handle(&self, tid: i32, stop: Stop, asked: &mut bool) -> bool {
+        if *asked && matches!(stop, Stop::Interrupt | Stop::Group(_)) {
+            *asked = false;
+            self.exchange.answer_stopped();
+        }
+        let went_on = match stop {
+            Stop::Signal(signal) => ptrace::resume(tid, if self.meets(signal) { 0 } else { signal }),
+            Stop::Interrupt => ptrace::resume(tid, 0),
+            Stop::Group(_) => ptrace::listen(tid),
+            // Another program, to which nobody promised a guard.
+            Stop::Exec => {
+                let _ = ptrace::detach(tid, 0);
+                return false;
+            }
+            Stop::Gone => return false,
+        };
+        // It may have been killed as it stood; then it is gone at the next look.
+        went_on.is_ok() || ptrace::poll().is_ok()
+    }
+
+    /// Whether `signal` is a crash of what is guarded. Then that is noted, and the thread goes on behind it.
+    fn meets(&self, signal: i32) -> bool {
+        let Some((pc, argument, sp)) = self.point.exit() else { return false };
+        let Ok(information) = ptrace::signal_information(self.tid) else { return false };
+        if !self.is_crash(signal, &information) {
+            return false;
+        }
+        let mut words = [0; native::WORDS];
+        let Ok(count) = ptrace::general_registers(self.tid, &mut words) else { return false };
+        let (base, length) = self.copy_stack(native::stack_pointer(&words).wrapping_sub(native::RED_ZONE));
+        let mut changed = words;
+        native::redirect(&mut changed, pc, argument, sp);
+        let met = Met { signal, information, words, point: argument, base, length };
+        // SAFETY: the actor, which alone looks at it, stands still.
+        unsafe { *self.met.get() = met };
+        ptrace::set_general_registers(self.tid, changed.get(..count).unwrap_or_default()).is_ok()
+    }
+
+    /// The kernel's word on what the thread did, or what it raised itself (`abort`). Not where it blocks all of these
+    /// signals, as we do while we hold a lock of ours: that would stay held, and so would the observer.
+    fn is_crash(&self, signal: i32, information: &Information) -> bool {
+        if CRASHES & bit(signal) == 0 || !(information.code() > 0 || information.is_raised_in(self.owner)) {
+            return false;
+        }
+        let blocked = ptrace::blocked_signals(self.tid).unwrap_or(u64::MAX);
+        (blocked | bit(signal)) & CRASHES != CRASHES
+    }
+
+    /// Copies the stack from `sp` up, or from the first page above that can be read: where, and how many bytes.
+    fn copy_stack(&self, sp: u64) -> (u64, usize) {
+        let range = self.copy.range();
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: the mapping is this process's to write until the actor goes on.
+        let buffer = unsafe { std::slice::from_raw_parts_mut::<u8>(start, range.len()) };
+        let pages = (1..PAGES).map(|page| (sp & !(PAGE - 1)).wrapping_add(page * PAGE));
+        for base in std::iter::once(sp).chain(pages) {
+            let length = Live.read(base, buffer);
+            if length > 0 {
+                return (base, length);
+            }
+        }
+        (sp, 0)
+    }
+}

@@ -1,0 +1,67 @@
+//! A call with arguments of any type on arm64 (AAPCS64 6.8: x0 to x7, then the stack; v0 to v7; results in x0, x1 and v0).
+
+use std::arch::global_asm;
+
+/// Integers in registers.
+pub const GENERAL: usize = 8;
+
+// The offsets are those of `Frame` in `call.rs`. The frame has a fixed size, so that it can be unwound by the stack
+// pointer alone, which is all that is seen of a blocked thread. 0x1b: the personality's address is relative, four bytes.
+global_asm!(
+    ".pushsection .text.manhole_call, \"ax\", @progbits",
+    ".hidden manhole_call_personality",
+    ".globl manhole_call_personality",
+    ".type manhole_call_personality, @function",
+    // _URC_FATAL_PHASE1_ERROR (Itanium C++ ABI, exception handling 1.6.2).
+    "manhole_call_personality:",
+    "mov w0, #3",
+    "ret",
+    ".size manhole_call_personality, . - manhole_call_personality",
+    ".hidden manhole_call",
+    ".globl manhole_call",
+    ".type manhole_call, @function",
+    "manhole_call:",
+    ".cfi_startproc",
+    ".cfi_personality 0x1b, manhole_call_personality",
+    "stp x29, x30, [sp, #-32]!",
+    ".cfi_def_cfa_offset 32",
+    ".cfi_offset x29, -32",
+    ".cfi_offset x30, -24",
+    "mov x29, sp",
+    "str x19, [sp, #16]",
+    ".cfi_offset x19, -16",
+    "sub sp, sp, #128",
+    ".cfi_def_cfa_offset 160",
+    "mov x19, x0",
+    "ldr x9, [x19, #144]",
+    "ldr x11, [x19, #136]",
+    "mov x12, sp",
+    "1:",
+    "cbz x9, 2f",
+    "ldr x13, [x11], #8",
+    "str x13, [x12], #8",
+    "sub x9, x9, #1",
+    "b 1b",
+    "2:",
+    "ldp d0, d1, [x19, #72]",
+    "ldp d2, d3, [x19, #88]",
+    "ldp d4, d5, [x19, #104]",
+    "ldp d6, d7, [x19, #120]",
+    "ldr x16, [x19]",
+    "ldp x0, x1, [x19, #8]",
+    "ldp x2, x3, [x19, #24]",
+    "ldp x4, x5, [x19, #40]",
+    "ldp x6, x7, [x19, #56]",
+    "blr x16",
+    "stp x0, x1, [x19, #152]",
+    "str d0, [x19, #168]",
+    "add sp, sp, #128",
+    ".cfi_def_cfa_offset 32",
+    "ldr x19, [sp, #16]",
+    "ldp x29, x30, [sp], #32",
+    ".cfi_def_cfa_offset 0",
+    "ret",
+    ".cfi_endproc",
+    ".size manhole_call, . - manhole_call",
+    ".popsection",
+);
