@@ -179,9 +179,11 @@ fn growth_is_what_was_allocated_since() {
     host.wait_for_line("grown");
     let (second, kinds) = memory(&mut session);
     let growth = 64 << 20..=(64 << 20) + 4 * OWN as i64;
-    for name in ["rss_growth_bytes", "pss_growth_bytes", "size_growth_bytes"] {
+    for name in ["rss_growth_bytes", "size_growth_bytes"] {
         assert!(growth.contains(&second[name].as_i64().expect(name)), "{name}: {second}");
     }
+    // Who else maps the same libraries comes and goes.
+    assert!(second["pss_growth_bytes"].as_i64().expect("growth") > 60 << 20, "{second}");
     assert_eq!(second["since_own_call"], true);
     assert!(second["since_seconds"].as_f64().expect("seconds") > 0.0);
     assert!(bytes(&second, "minor_faults_since") > 0);
@@ -258,7 +260,7 @@ fn limits_are_those_of_prlimit() {
 
 #[test]
 fn a_limit_that_is_nearly_reached_is_noted() {
-    let mut host = Launch::fixture("exhausted_descriptors").start();
+    let mut host = Launch::fixture("exhausted_descriptors").option("redirect_stderr=False").start();
     let mut session = host.connect();
     let rows = records(&mut session, "limits --json");
     let files = rows.iter().find(|row| row["name"] == "RLIMIT_NOFILE").expect("it");
