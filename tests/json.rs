@@ -106,6 +106,7 @@ fn records_are_what_the_schemas_say() {
         "x/2a &libc.so.6:environ --json",
         "x/2s *libc.so.6:environ --json",
         "x/70000xb libc.so.6:_IO_2_1_stdout_ --json",
+        "drop admin --json",
         "exit too much --json",
     ];
     for line in samples {

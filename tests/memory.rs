@@ -264,10 +264,14 @@ fn a_limit_that_is_nearly_reached_is_noted() {
     let mut session = host.connect();
     let rows = records(&mut session, "limits --json");
     let files = rows.iter().find(|row| row["name"] == "RLIMIT_NOFILE").expect("it");
-    assert_eq!((files["used"].as_u64(), files["soft"].as_u64()), (Some(64), Some(64)));
-    assert_eq!((files["used_percent"].as_u64(), &files["note"]), (Some(100), &Value::from("100 % are used")));
+    // One that it inherited may have a higher number than the limit allows.
+    let open = fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("fd").count() as u64;
+    assert_eq!((files["used"].as_u64(), files["soft"].as_u64()), (Some(open), Some(64)));
+    let percent = open * 100 / 64;
+    assert!(percent >= 100 && files["used_percent"] == percent, "{files}");
+    assert_eq!(files["note"], format!("{percent} % are used"));
     let text = session.command("limits");
     let line = text.lines().find(|line| line.starts_with("RLIMIT_NOFILE")).expect("it");
-    assert!(line.ends_with("open files; note: 100 % are used"), "{line}");
+    assert!(line.ends_with(&format!("open files; note: {percent} % are used")), "{line}");
     assert_eq!(text.matches("note: ").count(), rows.iter().filter(|row| !row["note"].is_null()).count());
 }
