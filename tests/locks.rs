@@ -3,6 +3,7 @@
 mod harness;
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -78,12 +79,14 @@ fn waiters(lock: &Value) -> Vec<String> {
 fn without_debug_files(launch: Launch) -> Launch {
     launch.with(|command| {
         let hide = || {
-            let nothing = None::<&str>;
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-            let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
-            nix::mount::mount(nothing, "/", nothing, private, nothing)?;
-            let flags = nix::mount::MsFlags::empty();
-            nix::mount::mount(Some("none"), "/usr/lib/debug", Some("tmpfs"), flags, nothing)?;
+            let mount = |source: &CStr, target: &CStr, kind: &CStr, flags| {
+                let (source, target, kind) = (source.as_ptr(), target.as_ptr(), kind.as_ptr());
+                // SAFETY: NUL-terminated paths, and no data.
+                nix::errno::Errno::result(unsafe { libc::mount(source, target, kind, flags, std::ptr::null()) })
+            };
+            mount(c"none", c"/", c"none", libc::MS_REC | libc::MS_PRIVATE)?;
+            mount(c"none", c"/usr/lib/debug", c"tmpfs", 0)?;
             Ok(())
         };
         // SAFETY: system calls only.
