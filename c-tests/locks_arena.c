@@ -26,8 +26,11 @@ static void *starved(void *unused)
 {
     while (!is_wedged)
         sched_yield();
-    for (;;)
-        free(malloc(100000));
+    for (;;) {
+        void *block = malloc(100000);
+        __asm__ volatile("" : : "r"(block) : "memory");
+        free(block);
+    }
     return unused;
 }
 
