@@ -160,6 +160,7 @@ fn circle(host: &mut Host, has_symbols: bool) {
         lock("lock_a")
     );
     assert!(text.contains(&expected), "{expected}{text}");
+    assert!(host.connect().command("locks nobody").starts_with("error: no thread that matches"));
     // A thread's own view.
     let text = host.connect().command("locks d");
     assert!(text.contains(&lock("lock_a")) && !text.contains(&lock("lock_b")) && !text.contains("DEADLOCK"), "{text}");
