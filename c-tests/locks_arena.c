@@ -1,10 +1,9 @@
 // flags: -O1 -pthread
 /*
  * The thread starved waits for the lock of glibc's main arena, which a handler interrupted in the main thread (as in
- * wedged_arena.c). There is one arena only, so it cannot go elsewhere.
+ * wedged_arena.c). Started with GLIBC_TUNABLES=glibc.malloc.arena_max=1 it cannot go to another arena.
  */
 #include "waiting.h"
-#include <malloc.h>
 #include <sys/time.h>
 
 enum { UNSORTED_BIN_OFFSET = 96 };
@@ -36,7 +35,6 @@ static void *starved(void *unused)
 
 int main(void)
 {
-    mallopt(M_ARENA_MAX, 1);
     void **volatile chunk = malloc(4000);
     void *fence = malloc(4000);
     free(chunk);

@@ -380,7 +380,10 @@ fn a_rust_mutex_is_known_and_its_holder_is_not() {
 #[test]
 fn the_lock_of_mallocs_arena() {
     both_ways(
-        || Launch::fixture("locks_arena").option("start_timeout=20"),
+        || {
+            let one = "glibc.malloc.arena_max=1";
+            Launch::fixture("locks_arena").option("start_timeout=20").env("GLIBC_TUNABLES", one)
+        },
         |host| {
             let told = told(host);
             let answer = Answer::of(host);
@@ -426,7 +429,7 @@ fn a_busy_process_never_has_a_deadlock() {
         assert!(!gone, "{records:#?}");
         waiting += records.iter().filter(|record| record["kind"] == "lock").count();
     }
-    assert!(waiting > 200, "there was contention: {waiting} locks with waiters");
+    assert!(waiting > 50, "there was contention: {waiting} locks with waiters");
     println!("{waiting} locks with waiters in 200 looks");
     drop(session);
     assert_eq!(host.release(), "PASS");
