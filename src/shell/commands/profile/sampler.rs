@@ -2,7 +2,9 @@
 //!
 //! A tick reads the CPU clock of every thread (0.3 µs each). A thread whose clock stands still has the stack that it had:
 //! it costs nothing more. One whose clock moved is looked at again a moment later; if it ran in that moment, it is on a
-//! processor, and not just leaving a call that a stop would disturb: it is captured.
+//! processor, and not just leaving a call that a stop would disturb. It is captured if its clock advances still: one that
+//! had to make way, maybe for the observer itself, stands where the kernel likes to take a processor away, at the end of
+//! a system call, and is no fair sample. Only one that is met so again and again is taken nevertheless.
 //!
 //! - CPU profile: only those are. A sample weighs what the thread used since its last one, so that the weights of a thread
 //!   sum up to what it used, whatever was missed. What it used and was never seen doing is told as that.
@@ -29,6 +31,10 @@ const SLICE: u64 = 3_000_000;
 const BATCH: usize = 8;
 /// How long after the first look a tick looks again.
 const MOMENT: u64 = 150_000;
+/// For how long a clock is watched to see whether it advances.
+const GLIMPSE: u64 = 5_000;
+/// How often in a row a thread that had to make way is passed over: there may be one processor only.
+const PASSED_OVER: u8 = 4;
 /// How long it holds that a thread has just run.
 const FRESH: u64 = 4_000_000;
 /// More threads than this are not listed at every tick, but at every so-manyth.
@@ -90,6 +96,8 @@ struct Tracked {
     leaf: Option<(u32, u64)>,
     is_meant: bool,
     naming: u8,
+    /// How often in a row it was met having made way.
+    made_way: u8,
 }
 
 /// A thread to be captured: its id, its clock.
@@ -281,6 +289,7 @@ impl Sampler {
                     leaf: None,
                     is_meant: self.settings.which.is_none(),
                     naming: NAMING,
+                    made_way: 0,
                 }
             });
             if let (false, 1.., Some(which)) = (thread.is_meant, thread.naming, &self.settings.which) {
@@ -322,7 +331,13 @@ impl Sampler {
         for (tid, before) in moved {
             let Ok(used) = clock::thread_run_time(tid) else { continue };
             if used >= before.saturating_add(SETTLED_NANOSECONDS) {
-                running.push((tid, used));
+                let Some(thread) = self.tracked.get_mut(&tid) else { continue };
+                if advances(tid, used) || thread.made_way >= PASSED_OVER {
+                    thread.made_way = 0;
+                    running.push((tid, used));
+                } else {
+                    thread.made_way += 1;
+                }
             } else if self.settings.wall {
                 others.push((tid, used));
             }
@@ -441,6 +456,13 @@ impl Sampler {
         self.facts.unloaded = world.look().is_err() || world.modules.generation() != self.generation;
         Phase::Over
     }
+}
+
+/// Whether the clock of a thread that stood at `before` runs.
+fn advances(tid: i32, before: u64) -> bool {
+    let start = clock::monotonic();
+    while clock::monotonic() < start + GLIMPSE {}
+    clock::thread_run_time(tid).is_ok_and(|now| now >= before + GLIMPSE / 2)
 }
 
 fn unseen_running(trie: &mut Trie, tid: i32, thread: &mut Tracked, nanoseconds: u64) {
