@@ -23,6 +23,7 @@ pub mod memory;
 pub mod output;
 pub mod passing;
 pub mod pipe;
+pub mod pinning;
 pub mod poll;
 pub mod process;
 pub mod procfs;
