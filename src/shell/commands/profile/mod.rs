@@ -100,8 +100,8 @@ record! {
         samples: u64,
         /// Samples for which there was no time at their tick; the next one of their thread weighs more.
         skipped_samples: u64,
-        /// Samples of threads that had to make way for others at that moment: these stand at ends of system calls more
-        /// often than is fair.
+        /// Samples of threads that had to make way at that moment, as all have where there is one processor: these stand
+        /// at ends of system calls more often than is fair.
         displaced_samples: u64,
         /// Threads that have samples.
         threads: usize,

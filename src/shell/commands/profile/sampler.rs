@@ -5,7 +5,7 @@
 //! processor, and not just leaving a call that a stop would disturb. It is captured if its clock advances still: one that
 //! had to make way, maybe for the observer itself, stands where the kernel likes to take a processor away, at the end of
 //! a system call, and is no fair sample (seen: 35 % of the samples where perf has 4 %). For the same reason the observer
-//! and its helper stay on one processor while they capture. Only one that is met so for long is taken nevertheless.
+//! and its helper stay on one processor while they capture. Only where there is one processor it is taken nevertheless.
 //!
 //! - CPU profile: only those are. A sample weighs what the thread used since its last one, so that the weights of a thread
 //!   sum up to what it used, whatever was missed. What it used and was never seen doing is told as that.
@@ -35,8 +35,6 @@ const BATCH: usize = 8;
 const MOMENT: u64 = 150_000;
 /// For how long a clock is watched to see whether it advances.
 const GLIMPSE: u64 = 5_000;
-/// How often in a row a thread that had to make way is passed over.
-const PASSED_OVER: u8 = 50;
 /// How long it holds that a thread has just run.
 const FRESH: u64 = 4_000_000;
 /// More threads than this are not listed at every tick, but at every so-manyth.
@@ -100,8 +98,6 @@ struct Tracked {
     leaf: Option<(u32, u64)>,
     is_meant: bool,
     naming: u8,
-    /// How often in a row it was met having made way.
-    made_way: u8,
 }
 
 /// A thread to be captured: its id, its clock.
@@ -303,7 +299,6 @@ impl Sampler {
                     leaf: None,
                     is_meant: self.settings.which.is_none(),
                     naming: NAMING,
-                    made_way: 0,
                 }
             });
             if let (false, 1.., Some(which)) = (thread.is_meant, thread.naming, &self.settings.which) {
@@ -345,14 +340,11 @@ impl Sampler {
         for (tid, before) in moved {
             let Ok(used) = clock::thread_run_time(tid) else { continue };
             if used >= before.saturating_add(SETTLED_NANOSECONDS) {
-                let Some(thread) = self.tracked.get_mut(&tid) else { continue };
-                let advances = advances(tid, used);
-                if advances || self.is_only_processor || thread.made_way >= PASSED_OVER {
-                    thread.made_way = 0;
-                    self.facts.displaced += u64::from(!advances);
+                // For a wall profile waiting for a processor is waiting like any other.
+                let is_fair = self.settings.wall || advances(tid, used);
+                if is_fair || self.is_only_processor {
                     running.push((tid, used));
-                } else {
-                    thread.made_way += 1;
+                    self.facts.displaced += u64::from(!is_fair);
                 }
             } else if self.settings.wall {
                 others.push((tid, used));
