@@ -267,8 +267,7 @@ impl Line for Summary {
                 line.push_str(&format!("; {count} {text}"));
             }
         }
-        // A clock that was read a moment later than another is no thread.
-        if self.mode == "cpu" && self.ended_seconds.as_secs_f64() > 0.01 * (weight + 0.1) {
+        if self.mode == "cpu" && self.ended_seconds >= Duration::from_millis(1) {
             let ended = self.ended_seconds.as_secs_f64();
             line.push_str(&format!("; {ended:.3} s more by threads that ended between ticks"));
         }

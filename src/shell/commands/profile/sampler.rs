@@ -123,7 +123,10 @@ pub struct Sampler {
     idle: Option<i32>,
     next_tick: u64,
     began: u64,
+    /// The clock of the process: after the first reading of the threads' clocks, and before the last. So what is
+    /// missed there is none of theirs.
     process_began: Duration,
+    process_ended: Duration,
     /// What threads used that are gone.
     used_by_gone: u64,
     generation: u64,
@@ -153,6 +156,7 @@ impl Sampler {
             next_tick: 0,
             began: 0,
             process_began: Duration::ZERO,
+            process_ended: Duration::ZERO,
             used_by_gone: 0,
             generation: 0,
             looked: Instant::now(),
@@ -166,6 +170,7 @@ impl Sampler {
 
     /// No more ticks: what there is counts.
     pub fn stop(&mut self) {
+        self.process_ended = process_time();
         self.phase = Phase::Closing { next: 0, used: 0 };
     }
 
@@ -217,7 +222,7 @@ impl Sampler {
         world.look()?;
         self.generation = world.modules.generation();
         self.list(world)?;
-        (self.began, self.process_began) = (clock::monotonic(), process_time());
+        self.began = clock::monotonic();
         self.next_tick = self.began + self.period();
         self.interval = Some(Interval::of(self.settings.length));
         self.phase = Phase::Scanning { next: 0, moved: Vec::new() };
@@ -324,6 +329,9 @@ impl Sampler {
         }
         let is_end = next >= tids.len();
         self.tids = tids;
+        if is_first && is_end {
+            self.process_began = process_time();
+        }
         match (is_end, moved.is_empty()) {
             (false, _) => Phase::Scanning { next, moved },
             (true, true) => Phase::Resting,
@@ -366,7 +374,7 @@ impl Sampler {
                 self.facts.skipped += running.len() as u64;
                 running.clear();
             }
-            if clock::monotonic() > self.next_tick {
+            if clock::monotonic() > self.next_tick.max(since + FRESH) {
                 self.facts.skipped += others.len() as u64;
                 others.clear();
             }
@@ -459,7 +467,7 @@ impl Sampler {
             return Phase::Closing { next, used: used_by_all };
         }
         self.facts.length = Duration::from_nanos(clock::monotonic().saturating_sub(self.began));
-        let process = process_time().saturating_sub(self.process_began);
+        let process = self.process_ended.saturating_sub(self.process_began);
         self.facts.ended = process.saturating_sub(Duration::from_nanos(used_by_all + self.used_by_gone));
         // What was unloaded must not be named by what came in its place.
         self.facts.unloaded = world.look().is_err() || world.modules.generation() != self.generation;
