@@ -40,7 +40,8 @@ fn status_field(host: &Host, name: &str) -> String {
 }
 
 fn ps(host: &Host, column: &str) -> String {
-    let output = Command::new("ps").args(["-o", &format!("{column}="), "-p", &host.pid().to_string()]).output();
+    let output =
+        Command::new("ps").env("TZ", "UTC").args(["-o", &format!("{column}="), "-p", &host.pid().to_string()]).output();
     String::from_utf8_lossy(&output.expect("ps").stdout).trim().to_owned()
 }
 

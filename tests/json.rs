@@ -129,7 +129,12 @@ fn records_are_what_the_schemas_say() {
     }
     // Nothing is announced that does not come, but for what a quiet process does not have.
     for (name, kinds) in &schemas {
-        for kind in kinds.keys().filter(|kind| !["exited", "error", "timer"].contains(&kind.as_str())) {
+        let quiet = ["exited", "error", "timer", "cgroup_memory", "cgroup_cpu", "cgroup_pids"];
+        for kind in kinds.keys().filter(|kind| !quiet.contains(&kind.as_str())) {
+            // An environment that is cut has some megabytes.
+            if (name.as_str(), kind.as_str()) == ("env", "cut") {
+                continue;
+            }
             assert!(met.contains(&(name.clone(), kind.clone())), "{name} never answered with {kind}");
         }
     }
