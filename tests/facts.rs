@@ -343,7 +343,7 @@ fn dispositions_masks_and_pending_signals() {
     let usr1 = format!("SIGUSR1        on_usr1 ({program})   SA_SIGINFO|SA_RESTART   mask SIGUSR2 SIGTERM");
     assert_eq!(line("SIGUSR1"), usr1);
     assert_eq!(line("SIGWINCH"), format!("SIGWINCH       on_winch ({program})   SA_NODEFER|SA_RESETHAND"));
-    assert_eq!(line("ignored"), "ignored        SIGHUP");
+    assert!(line("ignored").starts_with("ignored        SIGHUP"), "{text}");
     assert!(line("default").contains(" SIGTERM ") && !line("default").contains("SIGUSR1"), "{text}");
     assert!(text.contains("pending for the process: SIGRTMIN+2   ("), "{text}");
     let first = format!("thread {} (the first) blocks SIGURG SIGRTMIN+2; pending SIGURG\n", host.pid());
