@@ -110,7 +110,6 @@ fn records_are_what_the_schemas_say() {
         "cgroup --json",
         "signals --json",
         "signals TERM --json",
-        "timers --json",
         "search hex:7f454c46 --all --limit 3 --json",
         "search manhole-nowhere --json",
         "exit too much --json",
