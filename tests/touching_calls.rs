@@ -183,28 +183,29 @@ fn a_call_that_hangs_or_spins_is_seen_and_can_be_left() {
     let mut host = host();
     let (mut first, mut second) = (host.connect(), host.connect());
     send(&mut first, "call/d hangs()");
-    // Traced by the guard, it is seen without ptrace.
-    let answer = ask_until(&mut second, "stacks 'Manhole actor'", "hangs");
-    assert!(answer.contains("capture=proc"), "{answer}");
+    // Once it blocks, it is seen without being touched.
+    let answer = ask_until(&mut second, "stacks 'Manhole actor'", "capture=proc");
+    assert!(answer.contains(" in hangs+"), "{answer}");
     host.tell("open\n");
     assert_eq!(first.answer(), "= 1\n");
     send(&mut first, "call spins()");
     // It runs: only the guard can stop it.
-    let answer = ask_until(&mut second, "stacks 'Manhole actor'", "spins");
+    let answer = ask_until(&mut second, "stacks 'Manhole actor'", " in spins+");
     assert!(answer.contains("capture=ptrace"), "{answer}");
     // A guard that dies lets go.
     let guard = *host.children().first().expect("a guard");
     // SAFETY: kill touches no memory.
     unsafe { libc::kill(guard, libc::SIGKILL) };
-    assert!(ask_until(&mut second, "stacks 'Manhole actor'", "spins").contains("capture=ptrace"));
-    assert_eq!(first.last_command("exit"), "");
+    assert!(ask_until(&mut second, "stacks 'Manhole actor'", " in spins+").contains("capture=ptrace"));
+    drop(first);
+    assert!(second.command("threads").contains("Manhole actor"));
     assert!(host.is_alive());
 }
 
 #[test]
 fn a_call_may_end_the_process_or_become_another_program() {
     let mut host = host();
-    let answer = host.connect().last_command("call exits()");
+    let answer = host.connect().command("call exits()");
     assert!(!answer.contains("crashed"), "{answer}");
     assert_eq!(host.wait().code(), Some(3), "{}", host.story());
     let mut host = self::host();

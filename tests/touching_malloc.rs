@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::io::Write;
 use std::process::Command;
 use std::time::Instant;
 
@@ -130,4 +131,23 @@ fn jemalloc_says_the_same_to_us_and_to_redis() {
     }
     assert!(session.command("malloc --raw").contains("jemalloc"), "malloc_stats_print");
     assert!(session.command("trim").starts_with("jemalloc: resident "));
+}
+
+/// The lock of the main arena is held for ever: only the actor waits for it, and that is seen.
+#[test]
+fn a_wedged_allocator_holds_up_the_actor_alone() {
+    let mut host = Launch::fixture("wedged_arena").option("redirect_stderr=False").start();
+    let (mut asking, mut other) = (host.connect(), host.connect());
+    asking.stream().write_all(b"malloc\n").expect("send");
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let answer = other.command("stacks 'Manhole actor'");
+        if answer.contains("mallinfo") || answer.contains("malloc_info") {
+            break;
+        }
+        assert!(Instant::now() < end, "{answer}");
+    }
+    drop(asking);
+    assert!(other.command("stacks").contains("threads"));
+    assert_eq!(host.release(), "PASS");
 }

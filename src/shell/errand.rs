@@ -107,6 +107,7 @@ pub fn perform(
     work: impl FnOnce(&Writer) -> Progress,
 ) -> Result<Progress, Box<Crash>> {
     let pid = process::pid();
+    writer.begin();
     let post = match guarding {
         Guarding::Never => None,
         Guarding::IfPossible => Post::start().ok(),
@@ -118,7 +119,6 @@ pub fn perform(
             }
         },
     };
-    writer.begin();
     let ended = match post {
         Some(post) => post.run(|| work(writer)),
         None => Ok(work(writer)),

@@ -80,7 +80,7 @@ record! {
         top_bytes: Option<u64>,
         /// Bytes that are resident.
         resident_bytes: Option<u64>,
-        /// Arenas.
+        /// Arenas; only of glibc.
         arenas: Option<u64>,
     }
 }
@@ -159,7 +159,6 @@ fn count(writer: &Writer) -> Result<(), String> {
             let active = heap.jemalloc(c"stats.active");
             totals.free_bytes = active.zip(totals.in_use_bytes).map(|(active, used)| active.saturating_sub(used));
             totals.resident_bytes = heap.jemalloc(c"stats.resident");
-            totals.arenas = heap.jemalloc(c"arenas.narenas").map(|count| count & 0xffff_ffff);
         }
         Kind::Tcmalloc => {
             totals.in_use_bytes = heap.tcmalloc(c"generic.current_allocated_bytes");

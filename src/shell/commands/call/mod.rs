@@ -34,7 +34,7 @@ pub const COMMAND: Command = Command {
     help: "call getpid()                        the result as hexadecimal, long and int\n\
            call/d strcmp(\"a\", \"b\")              as a signed int; /u unsigned, /c char, /dg a long, /db a byte\n\
            call/s getenv(\"HOME\")                as the string that it points to; /a as a pointer with its symbol\n\
-           call/f pow(2.0, 10.0)                as a double; /fw as a float\n\
+           call/f sqrt(2.0)                     as a double; /fw as a float\n\
            call set_level(&config, 3, 0.5f)     addresses, integers (1, -1, 0x1f, 'c'), float and double\n\
            call (*hooks+8)(1)                   through a pointer\n\n\
            FORMAT is a letter and a size as of x. FUNCTION and addresses are written as for x; names are what they are\n\
