@@ -29,7 +29,7 @@ fn the_exec_handler_answers_and_says_nothing_else() {
         assert!(answer.ends_with("this connection ends.\n"), "round {round}: {answer:?}");
     }
     let log = host.wait_for_stderr("client 200 ");
-    assert!(log.contains("): help exit\n"), "{log}");
+    assert!(log.contains(") runs: help exit\n"), "{log}");
     host.release();
     assert!(host.wait().success(), "{}", host.story());
 }

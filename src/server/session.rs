@@ -85,7 +85,8 @@ impl Session {
             }
         };
         let client = Client::new(number, peer.pid, peer.uid, config.level, talks);
-        log!("{client} connected: gid={}", peer.gid);
+        let level = config.level.name();
+        log!("client {number} connected: pid={} uid={} gid={} level={level}", peer.pid, peer.uid, peer.gid);
         let mut session = Self {
             client,
             socket,
@@ -390,7 +391,7 @@ impl Session {
     fn end(&mut self, how: &str) {
         if !self.over {
             self.leave_work("given up: its client left");
-            log!("{} {how}", self.client);
+            log!("client {} {how}", self.client.number);
             self.over = true;
         }
     }
