@@ -190,3 +190,19 @@ fn watch_puts_rounds() {
     assert!(kinds.starts_with(&["round", "level", "round", "level", "round"]), "{kinds:?}");
     assert_eq!(reply["error"], "interrupted");
 }
+
+/// The example of the README, as it stands there.
+#[test]
+fn the_readmes_example_runs() {
+    let mut host = host();
+    drop(host.connect());
+    let readme = include_str!("../README.md");
+    let (_, example) = readme.split_once("<!-- the example is run by tests/programs.rs -->\n```python\n").expect("it");
+    let (example, _) = example.split_once("```").expect("its end");
+    let pid = host.pid().to_string();
+    let output = std::process::Command::new("python3").args(["-c", example, &pid]).output().expect("python3");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("0 None ['cat', "), "{output:?}");
+    assert!(lines[1].starts_with("1 no symbol no_such_function"), "{output:?}");
+}
