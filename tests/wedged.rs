@@ -29,7 +29,18 @@ fn every_thread_is_there(dump: &Dump, host: &Host) {
 /// The other commands answer too, a second dump is like the first, and the host goes on and ends well.
 fn goes_on(host: &mut Host) {
     let mut session = host.connect();
-    for command in ["help", "options", "threads", "modules", "stacks --group", "stacks --raw"] {
+    for command in [
+        "help",
+        "options",
+        "threads",
+        "modules",
+        "stacks --group",
+        "stacks --raw",
+        "sessions",
+        "history",
+        "complete",
+        "watch 1 nonsense",
+    ] {
         assert!(!session.command(command).is_empty(), "{command} is silent; {}", host.story());
     }
     assert!(Dump::parse(&session.command("stacks")).threads.len() >= 2);
