@@ -23,7 +23,7 @@ export MANHOLE_SO := $(LIBRARY)
 export MANHOLE_CLI := $(CLIENT)
 export MANHOLE_FIXTURES := $(TARGET)/c-tests
 
-.PHONY: build setup fixtures demo test bench lint install clean
+.PHONY: build setup fixtures demo test bench fuzz lint install clean
 .DELETE_ON_ERROR:
 
 build:
@@ -55,6 +55,15 @@ test: setup build fixtures
 
 bench: setup build fixtures
 	scripts/bench
+
+# What reads a client's bytes, under libFuzzer; a crash leaves its input in fuzz/artifacts. SECONDS for each target.
+SECONDS ?= 600
+fuzz:
+	for target in shell options frames requests; do \
+	    mkdir -p fuzz/corpus/$$target && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $$target \
+	        fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	        -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=512 -max_len=200000 -print_final_stats=1 || exit 1; \
+	done
 
 lint:
 	$(CARGO) fmt --check

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::lifecycle::panics;
 use crate::log;
+use crate::sys::fork::Child;
 use crate::sys::futex::{self, Guarded};
 use crate::sys::{clock, process};
 
@@ -135,8 +136,8 @@ impl Actor {
     }
 
     /// In a forked child: the thread and what it had to do are the parent's.
-    pub fn reset_in_child(&self) {
-        self.desk.replace_in_child(Desk::default());
+    pub fn reset_in_child(&self, child: Child) {
+        self.desk.replace_in_child(Desk::default(), child);
         self.tid.store(0, Ordering::Relaxed);
         self.gone.store(0, Ordering::Relaxed);
     }

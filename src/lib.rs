@@ -2,14 +2,17 @@
 //!
 //! Preloaded, this library opens a credential-checked Unix socket in the process, shows the stack of
 //! every thread to whoever may connect, and gives him a prompt. The map of the crate, lowest room
-//! first; a file uses only rooms at or below its own:
+//! first; a file uses only rooms at or below its own (`scripts/check-rooms`). Two floors have several rooms
+//! that know each other: [`config`] fills in the bounds of [`stack`], and four share [`lifecycle::Manhole`]:
 //!
 //! | room | what lives there |
 //! |---|---|
 //! | [`sys`] | thin wrappers over the kernel; the only place that names libc; the allocator |
-//! | [`log`], [`config`], [`protocol`] | one line, one write; the option table; socket names and framing |
-//! | [`redirect`] | the application's standard error, shown to an operator as well |
+//! | [`protocol`] | socket names and framing |
+//! | [`config`] | the option table |
+//! | [`log`] | one line, one write |
 //! | [`stack`] | capturing, unwinding and naming the stack of a thread |
+//! | [`redirect`] | the application's standard error, shown to an operator as well |
 //! | [`inspect`] | facts about this process: threads, system calls, descriptors |
 //! | [`shell`] | the command table, parsing, output |
 //! | [`actor`] | the thread that touches the application |

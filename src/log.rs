@@ -3,19 +3,16 @@
 //! Context: every thread of ours, the constructor and fork handlers. No allocation, no lock, no
 //! descriptor held; a destination that would block costs the line, never the caller.
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(test), forbid(unsafe_code))]
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::poll::{PollFd, PollFlags};
-
 use crate::config::Destination;
 use crate::sys::leaked::Leaked;
-use crate::sys::poll::poll;
 use crate::sys::procfs::{File, Path};
-use crate::sys::{Errno, descriptors, process};
+use crate::sys::{Errno, descriptors, output, process, table};
 
 /// A longer line is cut: a write of at most PIPE_BUF (4096) bytes is never mixed with another.
 const LINE: usize = 1024;
@@ -39,7 +36,7 @@ pub fn configure(verbose: bool, destination: &Destination) {
         }
     };
     if number != STANDARD_ERROR
-        && let Err(error) = open(number)
+        && let Err(error) = place(number)
     {
         DESCRIPTOR.store(STANDARD_ERROR, Ordering::Relaxed);
         let error = error.desc();
@@ -71,23 +68,31 @@ macro_rules! log {
     ($($argument:tt)*) => { $crate::log::line(format_args!($($argument)*)) };
 }
 
+/// A terminal that is stopped or a pipe that nobody reads must not hold us up for longer.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 fn send(line: &[u8]) -> Result<(), Errno> {
-    let file = open(DESCRIPTOR.load(Ordering::Relaxed))?;
-    let descriptor = std::os::fd::AsFd::as_fd(&file);
-    let mut ready = [PollFd::new(descriptor, PollFlags::POLLOUT)];
-    // A terminal that is stopped or a pipe that nobody reads must not hold us up. One whose reader is gone
-    // would raise SIGPIPE, in the constructor on a thread of the application: the line is not worth that.
-    poll(&mut ready, Some(Duration::from_millis(100)))?;
-    let [entry] = &ready;
-    if entry.revents() == Some(PollFlags::POLLOUT) {
-        file.write(line)?;
+    match place(DESCRIPTOR.load(Ordering::Relaxed))? {
+        Place::Here(number) => output::write_line(number, line, PATIENCE),
+        Place::Copy(file) => output::write_line(file.raw(), line, PATIENCE),
     }
-    Ok(())
+}
+
+/// Where lines go, for the calling thread.
+enum Place {
+    /// A number in its table, which is the application's.
+    Here(i32),
+    /// Something that is closed afterwards.
+    Copy(File),
 }
 
 /// Descriptor `number` of the application, or, for -1, the path.
-fn open(number: i32) -> Result<File, Errno> {
-    if number >= 0 { descriptors::borrow(number) } else { open_path() }
+fn place(number: i32) -> Result<Place, Errno> {
+    match number {
+        0.. if descriptors::is_private() => descriptors::borrow(number).map(Place::Copy),
+        0.. => table::status_flags(number).map(|_| Place::Here(number)),
+        _ => open_path().map(Place::Copy),
+    }
 }
 
 fn open_path() -> Result<File, Errno> {
@@ -125,5 +130,31 @@ impl Write for Line {
             self.length += 1;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_line_leaves_the_applications_record_locks_alone() {
+        let path = std::env::temp_dir().join(format!("manhole-log-{}", std::process::id()));
+        let file = std::fs::File::create(&path).unwrap();
+        // SAFETY: flock is plain numbers, for which zero is a value.
+        let mut lock: nix::libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = nix::libc::F_WRLCK as i16;
+        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETLK(&lock)).unwrap();
+        let inode = format!(":{} ", file.metadata().unwrap().ino());
+        let is_locked = || std::fs::read_to_string("/proc/locks").unwrap().contains(&inode);
+        assert!(is_locked());
+        configure(true, &Destination::Descriptor(file.as_raw_fd()));
+        log!("a line of the application's thread");
+        configure(true, &Destination::Descriptor(STANDARD_ERROR));
+        assert!(std::fs::read_to_string(&path).unwrap().contains("a line of the application's thread"));
+        assert!(is_locked());
+        std::fs::remove_file(path).unwrap();
     }
 }

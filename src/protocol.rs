@@ -3,7 +3,7 @@
 //! Context: the observer and the client. Nothing here does input or output, calls libc, or trusts a
 //! byte: the decoders hold a bounded part of one line, whatever arrives, and never panic.
 //!
-//! # Two ways to talk
+//! # Three ways to talk
 //! A person (`nc -U`, `socat`, `manhole-cli PID`) connects from an unnamed socket and gets text: banner,
 //! stacks, the prompt. A program first binds its own socket to the abstract address
 //! `\0manhole-cli/1/PID/NONCE` ([`client_name`]), then connects. The server finds that name where
@@ -17,10 +17,27 @@
 //! ```
 //!
 //! Numbers are decimal, without sign or leading zero. Whoever is not let in, and whoever sends
-//! what is no request, reads one line `refused: REASON\n` and the end of the stream.
+//! what is no frame's request, reads one line `refused: REASON\n` and the end of the stream. A terminal that shows
+//! colours says so by the name `\0manhole-cli/terminal/PID/NONCE` ([`terminal_name`]), and is a person otherwise.
+//!
+//! A program in any language connects like a person and speaks JSON lines: it is one if the first byte that it sends is
+//! `{`. Each request is one object on one line, with an `id` that is a number or a string; each gets one line, in order:
+//!
+//! ```text
+//! client: {"id":7,"command":"threads"}\n
+//!         {"interrupt":7}\n          ends that request, whether it runs or waits; has no reply of its own
+//! server: {"id":7,"data":[RECORD,…],"status":0}\n
+//!         {"id":7,"data":[RECORD,…],"error":"SENTENCE","status":1}\n   (1 and 2 as above)
+//! ```
+//!
+//! The records are those of `--json`. A line that is no request is answered with the id `null` and status 2, and the
+//! next is read. What a person would have been shown before the first request (banner, stacks, prompt) was partly sent:
+//! it stops at the end of a line, and a client skips lines until one begins with `{"id":`. With
+//! `connection_handler=exec` there is nothing to skip.
 #![forbid(unsafe_code)]
 
 mod frames;
+mod requests;
 
 use std::fmt;
 
@@ -28,6 +45,8 @@ pub use frames::{
     Event, EventDecoder, MAX_COMMAND, Malformed, REFUSED, Request, RequestDecoder, Status, encode_data, encode_done,
     encode_refusal, encode_request,
 };
+
+pub use requests::{BadMessage, MAX_ID, Message, decode as decode_message};
 
 /// The version of the framed mode that this build speaks.
 pub const VERSION: u32 = 1;
@@ -112,15 +131,31 @@ pub fn client_name(pid: u32, nonce: u64) -> String {
     format!("manhole-cli/{VERSION}/{pid}/{nonce:016x}")
 }
 
+/// The abstract address, without its leading NUL byte, to which a client binds that shows colours: a person's, on a
+/// terminal. A server that does not know it takes it for any person's.
+pub fn terminal_name(pid: u32, nonce: u64) -> String {
+    format!("manhole-cli/terminal/{pid}/{nonce:016x}")
+}
+
+/// Whether a peer's abstract address (without the leading NUL) is a [`terminal_name`].
+pub fn is_terminal(peer: &[u8]) -> bool {
+    peer.strip_prefix(b"manhole-cli/terminal/").is_some_and(is_pid_and_nonce)
+}
+
 /// The version of the framed mode that a peer asks for by its abstract address (without the leading
 /// NUL); nothing when the name is not a [`client_name`], that is, for a person. A server that does not
 /// speak the version refuses.
 pub fn requested_version(peer: &[u8]) -> Option<u32> {
-    let mut parts = peer.strip_prefix(b"manhole-cli/")?.split(|&byte| byte == b'/');
-    let version = number(parts.next()?).and_then(|version| u32::try_from(version).ok())?;
-    number(parts.next()?)?;
-    let nonce = parts.next()?;
-    (!nonce.is_empty() && nonce.iter().all(u8::is_ascii_hexdigit) && parts.next().is_none()).then_some(version)
+    let rest = peer.strip_prefix(b"manhole-cli/")?;
+    let (version, rest) = rest.split_at(rest.iter().position(|&byte| byte == b'/')?);
+    let version = number(version).and_then(|version| u32::try_from(version).ok())?;
+    rest.strip_prefix(b"/").is_some_and(is_pid_and_nonce).then_some(version)
+}
+
+fn is_pid_and_nonce(name: &[u8]) -> bool {
+    let mut parts = name.split(|&byte| byte == b'/');
+    let is_nonce = |nonce: &[u8]| !nonce.is_empty() && nonce.iter().all(u8::is_ascii_hexdigit);
+    parts.next().and_then(number).is_some() && parts.next().is_some_and(is_nonce) && parts.next().is_none()
 }
 
 /// A decimal number in its only spelling: digits, no sign, no leading zero.
@@ -177,5 +212,8 @@ mod tests {
         }
         assert_eq!(requested_version(b"manhole-cli/1/2/ff/3"), None);
         assert_eq!(requested_version(b"manhole-cli/01/2/ff"), None);
+        let terminal = terminal_name(42, 7);
+        assert!(is_terminal(terminal.as_bytes()) && requested_version(terminal.as_bytes()).is_none());
+        assert!(!is_terminal(client_name(42, 7).as_bytes()) && !is_terminal(b"manhole-cli/terminal/x/ff"));
     }
 }

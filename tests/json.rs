@@ -91,6 +91,12 @@ fn records_are_what_the_schemas_say() {
         "modules --json",
         "options --json",
         "locals --json",
+        "fds --json",
+        "fds 0 1 2 --peers --json",
+        "maps --json",
+        "maps libc.so.6 --rss --json",
+        "mem --json",
+        "limits --json",
         "sym malloc --json",
         "sym 'mem*' --limit 2 --json",
         "sym libc.so.6:errno --json",
@@ -107,11 +113,38 @@ fn records_are_what_the_schemas_say() {
         "setenv A=b --json",
         "unsetenv A --json",
         "load /lib/x86_64-linux-gnu/libc.so.6 getpid --json",
+        "signal URG --json",
+        "nice --json",
+        "affinity --json",
+        "rlimit --json",
+        "rlimit core 0 --json",
+        "rlimit stack 4K --json",
+        "rlimit stack 8M --json",
+        "dup 0 40 --json",
+        "close 40 --json",
+        "set/w libc.so.6:optopt = 63 --json",
+        "syscalls --json",
+        "x/3i libc.so.6:puts --json",
+        "status --json",
+        "cmdline --json",
+        "env --json",
+        "env PATH --json",
+        "auxv --json",
+        "uptime --json",
+        "cgroup --json",
+        "signals --json",
+        "signals TERM --json",
+        "timers --json",
+        "search hex:7f454c46 --all --limit 3 --json",
+        "search manhole-nowhere --json",
         "exit too much --json",
     ];
-    for line in samples {
+    // Where threads wait for each other.
+    let mut locks = Launch::fixture("locks_kinds").start();
+    let mut at_locks = locks.connect();
+    let at_locks = ["locks --json", "locks holder --json"].map(|line| (line, array(&mut at_locks, line)));
+    for (line, records) in samples.map(|line| (line, array(&mut session, line))).into_iter().chain(at_locks) {
         let name = line.split([' ', '/']).next().expect("a word");
-        let records = array(&mut session, line);
         assert!(!records.is_empty(), "{line}");
         for record in records {
             let kind = record["kind"].as_str().expect("kind").to_owned();
@@ -121,11 +154,11 @@ fn records_are_what_the_schemas_say() {
             met.push((name.to_owned(), kind));
         }
     }
-    // Nothing is announced that does not come, but for what a quiet process does not have.
+    // Nothing is announced that does not come, but for what a quiet process without sockets does not have.
     for (name, kinds) in &schemas {
         // `call` crashes; what else may, does not.
         let quiet = |kind: &str| {
-            ["exited", "error"].contains(&kind)
+            ["exited", "error", "refused", "shut_down", "timer"].contains(&kind)
                 || ["crash", "stack"].contains(&kind) && !["call", "stacks"].contains(&name.as_str())
         };
         for kind in kinds.keys().filter(|kind| !quiet(kind)) {

@@ -118,6 +118,59 @@ fn memory_is_shown_as_gdb_shows_it() {
     }
 }
 
+/// A line of `x/i`: address, mnemonic, and the whole without what differs for good reason.
+fn instruction(line: &str) -> (String, String, String) {
+    let (place, text) = line.trim_start_matches("=>").trim_start().split_once(":\t").expect("an instruction");
+    let address = place.split(' ').next().expect("an address").to_owned();
+    // Prefixes are words of their own to gdb.
+    let mnemonic = text.split_whitespace().next().expect("a mnemonic").to_owned();
+    (address, mnemonic, format!("{place}: {}", text.split_whitespace().collect::<Vec<_>>().join(" ")))
+}
+
+/// `x/i` finds the same instructions as gdb, and nearly always the same words for them.
+#[test]
+fn instructions_are_those_of_gdb() {
+    let mut host = Launch::fixture("names").start();
+    let mut session = host.connect();
+    let functions = ["puts", "qsort", "vfprintf", "memcpy", "__memmove_avx_unaligned_erms", "__strlen_evex", "printf"];
+    let mut commands: Vec<String> = Vec::new();
+    for name in functions {
+        let found = session.command(&format!("sym libc.so.6:{name}"));
+        let Some(row) = found.lines().nth(1) else { continue };
+        commands.push(format!("x/100i {}", row.split(' ').next().expect("an address")));
+    }
+    commands.push("x/40i main".to_owned());
+    assert!(commands.len() >= 5, "{commands:?}");
+    let ours: Vec<String> = commands.iter().map(|command| session.command(command)).collect();
+    let theirs = gdb(host.pid(), &commands);
+    let (mut count, mut mnemonics, mut lines) = (0, 0, 0);
+    let mut differ = Vec::new();
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours.lines().count(), theirs.lines().count(), "{ours}\n{theirs}");
+        for (ours, theirs) in ours.lines().zip(theirs.lines()) {
+            let (our, their) = (instruction(ours), instruction(theirs));
+            assert_eq!(our.0, their.0, "{ours}\n{theirs}");
+            count += 1;
+            mnemonics += usize::from(our.1 == their.1);
+            lines += usize::from(our.2 == their.2);
+            if our.2 != their.2 {
+                differ.push(format!("{ours}\n{theirs}"));
+            }
+        }
+    }
+    println!("{count} instructions, {mnemonics} with gdb's mnemonic, {lines} gdb's to the letter");
+    println!("{}", differ.join("\n"));
+    assert!(count >= 400 && mnemonics * 100 >= count * 95 && lines * 100 >= count * 90, "{count} {mnemonics} {lines}");
+    // A call and a jump name what they lead to, and data its name.
+    let main = session.command("x/40i main");
+    assert!(main.contains(">:\tcall   0x") && main.contains(" <start_ender>\n"), "{main}");
+    assert!(main.contains("        # 0x") && main.contains(" <global_config"), "{main}");
+    let edge = session.command("x/3i 0x10");
+    assert_eq!(edge, "error: cannot read 0x10: not mapped, nor is anything near\n");
+    drop(session);
+    assert_eq!(host.release(), "PASS");
+}
+
 /// Every symbol that nm lists has the same address here; and the way back leads to a symbol at that address.
 #[test]
 fn names_lead_to_nms_addresses_and_back() {
@@ -231,7 +284,6 @@ fn addresses_without_a_symbol_are_described() {
     assert_eq!(found, "error: cannot read 0x10: not mapped, nor is anything near\n");
     let found = session.command("x/70000xb &global_counter");
     assert!(found.lines().count() > 100, "{found}");
-    assert!(session.command("x/5i main").contains("instructions are not decoded here: gdb"));
     let found = session.command("x thread_value");
     assert!(found.contains("thread_value is thread-local"), "{found}");
     drop(session);

@@ -1,7 +1,7 @@
 //! The README's tables are those of the code. `UPDATE_README=1 cargo test --test readme` writes them.
 
 use manhole::config::{ENVIRONMENT, OPTIONS};
-use manhole::shell::commands::TABLE;
+use manhole::shell::commands;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -24,8 +24,7 @@ fn tables_are_those_of_the_code() {
         })
         .collect();
     let cell = |text: &str| text.replace('|', "\\|");
-    let commands: String = TABLE
-        .iter()
+    let commands: String = commands::all()
         .map(|command| {
             format!(
                 "| `{}` | {} |\n",

@@ -29,8 +29,33 @@ fn every_command(host: &mut Host) {
         "stacks no-such-*",
         &format!("stacks {pid}"),
         "threads",
+        "syscalls",
+        "locks",
         "modules",
+        "fds",
+        "fds --peers",
+        "maps",
+        "maps --rss",
+        "mem",
+        "limits",
         "options",
+        "signal URG",
+        "nice",
+        "affinity",
+        "rlimit",
+        "dup 1 200",
+        "close 200",
+        "set/w libc.so.6:optopt = 63",
+        "status",
+        "cmdline",
+        "env",
+        "auxv",
+        "uptime",
+        "cgroup",
+        "signals",
+        "timers",
+        "search text-that-is-not-there",
+        "x/20i libc.so.6:puts",
         "stakcs",
         "",
         "stacks --bogus",
@@ -48,7 +73,8 @@ fn every_command_stays_off_the_applications_heap() {
     let matrix_cpp = build("unwind_matrix_cpp", Compiler::Gnu, &["-O0", "-g", "-pthread"]);
     let calls = fixture("blocking_calls");
     let loop_ = fixture("endless_loop");
-    for program in [matrix, matrix_cpp, calls, loop_] {
+    let locks = fixture("locks_kinds");
+    for program in [matrix, matrix_cpp, calls, loop_, locks] {
         for mode in ["auto", "ptrace", "signal"] {
             let scratch = Scratch::new();
             let launch = Launch::new(&program).option(&format!("capture={mode}")).when_it_says("ready");

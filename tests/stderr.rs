@@ -630,10 +630,8 @@ fn switched_off_it_shows_nothing_and_changes_nothing() {
     }
 }
 
-#[test]
-fn a_datagram_socket_is_left_alone_and_the_operator_told() {
-    let (left, right) = UnixDatagram::pair().expect("socketpair");
-    let number = left.as_raw_fd();
+/// Launches the fixture with `number` as its standard error, and returns a session that was told why it is not shown.
+fn untouched(number: i32, told: &str) -> (Host, Session) {
     let mut host = Launch::fixture("stderr_writer")
         .option("verbose=False")
         .with(|command| {
@@ -646,12 +644,49 @@ fn a_datagram_socket_is_left_alone_and_the_operator_told() {
             };
         })
         .start();
-    drop(left);
     let mut session = host.connect();
-    let told = "# standard error is not shown: descriptor 2 is a datagram socket";
-    if !session.greeting().contains(told) {
-        wait_for(&mut session, told);
+    let told = format!("# standard error is not shown: descriptor 2 is {told}");
+    if !session.greeting().contains(&told) {
+        wait_for(&mut session, &told);
     }
+    (host, session)
+}
+
+#[test]
+fn a_pipe_in_packet_mode_is_left_alone_and_the_operator_told() {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_DIRECT | libc::O_CLOEXEC) }, 0);
+    // SAFETY: both are new and ours.
+    let [mut read, write] = ends.map(|end| unsafe { File::from_raw_fd(end) });
+    let (mut host, session) = untouched(write.as_raw_fd(), "a pipe in packet mode (O_DIRECT)");
+    drop(write);
+    host.tell("say one\nsay two\n");
+    let mut message = [0; 64];
+    for expected in [&b"one\n"[..], b"two\n"] {
+        let count = read.read(&mut message).expect("a message");
+        assert_eq!(&message[..count], expected);
+    }
+    drop(session);
+    assert_eq!(host.release(), "PASS");
+}
+
+#[test]
+fn the_kernels_log_is_left_alone_and_the_operator_told() {
+    let Ok(log) = OpenOptions::new().write(true).open("/dev/kmsg") else {
+        println!("skipped: no /dev/kmsg");
+        return;
+    };
+    let (mut host, session) = untouched(log.as_raw_fd(), "/dev/kmsg");
+    drop(session);
+    assert_eq!(host.release(), "PASS");
+}
+
+#[test]
+fn a_datagram_socket_is_left_alone_and_the_operator_told() {
+    let (left, right) = UnixDatagram::pair().expect("socketpair");
+    let (mut host, session) = untouched(left.as_raw_fd(), "a datagram socket");
+    drop(left);
     host.tell("say one\nsay two\n");
     right.set_read_timeout(Some(DEADLINE)).expect("timeout");
     let mut message = [0; 64];

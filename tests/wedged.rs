@@ -29,8 +29,14 @@ fn every_thread_is_there(dump: &Dump, host: &Host) {
 /// The other commands answer too, a second dump is like the first, and the host goes on and ends well.
 fn goes_on(host: &mut Host) {
     let mut session = host.connect();
-    for command in ["help", "options", "threads", "modules", "stacks --group", "stacks --raw"] {
+    let commands = ["help", "options", "threads", "syscalls", "locks", "modules", "stacks --group", "stacks --raw"];
+    let facts = ["status", "cmdline", "env", "auxv", "uptime", "cgroup", "signals", "timers", "search nowhere"];
+    for command in commands.into_iter().chain(facts) {
         assert!(!session.command(command).is_empty(), "{command} is silent; {}", host.story());
+    }
+    for command in ["fds", "fds --peers", "maps", "maps --rss", "mem", "limits"] {
+        let answer = session.command(command);
+        assert!(answer.lines().count() > 2 && !answer.contains("error: "), "{command}: {answer}; {}", host.story());
     }
     assert!(Dump::parse(&session.command("stacks")).threads.len() >= 2);
     drop(session);

@@ -56,7 +56,7 @@ pub unsafe extern "C" fn manhole_register_command(
         // SAFETY: as above.
         let help = unsafe { copy(help, TEXT) }?;
         let callback = callback.filter(|_| is_command_name(&name)).ok_or(libc::EINVAL)?;
-        if commands::TABLE.iter().any(|built_in| built_in.name == name) {
+        if commands::all().any(|built_in| built_in.name == name) {
             return Err(libc::EEXIST);
         }
         registered::add(Registered::new(name, synopsis, help, calling(callback, User(user)))).map_err(errno)

@@ -10,16 +10,27 @@ use std::panic::catch_unwind;
 
 use crate::lifecycle::{self, InstallError, ReleaseError};
 use crate::log;
-use crate::sys::Errno;
+use crate::sys::{Errno, signal};
 
 #[ctor::ctor(unsafe)]
 fn constructor() {
     let before = Errno::last_raw();
-    if catch_unwind(lifecycle::start_from_environment).is_err() {
-        log!("the manhole panicked while starting; the application runs on without it");
-    }
+    undisturbed(|blocked| {
+        if catch_unwind(|| lifecycle::start_from_environment(blocked)).is_err() {
+            log!("the manhole panicked while starting; the application runs on without it");
+        }
+    });
     // `main` begins with the errno that it would have without us.
     Errno::set_raw(before);
+}
+
+/// Does `work`, which is told the calling thread's mask, with all signals blocked: a handler that forks, or never
+/// returns, must not find our heap's lock held.
+fn undisturbed<R>(work: impl FnOnce(u64) -> R) -> R {
+    let blocked = signal::block_all();
+    let result = work(blocked);
+    signal::set_blocked(blocked);
+    result
 }
 
 /// Run by the loader at `exit` and at the return of `main`, after the application's own handlers.
@@ -62,39 +73,41 @@ pub extern "C" fn manhole_version() -> c_int {
 /// `options` is NULL or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn manhole_install(options: *const c_char) -> c_int {
-    let text = if options.is_null() {
-        String::new()
-    } else {
-        // SAFETY: not null, and NUL-terminated as the caller vouches.
-        unsafe { CStr::from_ptr(options) }.to_string_lossy().into_owned()
-    };
-    match catch_unwind(|| lifecycle::install_with(&text)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => {
-            log!("manhole_install: {error}");
-            match error {
-                InstallError::Options(_) => -libc::EINVAL,
-                InstallError::AlreadyInstalled => -libc::EALREADY,
-                InstallError::Release(error) => -release_errno(error),
-                InstallError::Thread(_) => -libc::EAGAIN,
+    undisturbed(|blocked| {
+        let text = if options.is_null() {
+            String::new()
+        } else {
+            // SAFETY: not null, and NUL-terminated as the caller vouches.
+            unsafe { CStr::from_ptr(options) }.to_string_lossy().into_owned()
+        };
+        match catch_unwind(|| lifecycle::install_with(&text, blocked)) {
+            Ok(Ok(())) => 0,
+            Ok(Err(error)) => {
+                log!("manhole_install: {error}");
+                match error {
+                    InstallError::Options(_) => -libc::EINVAL,
+                    InstallError::AlreadyInstalled => -libc::EALREADY,
+                    InstallError::Release(error) => -release_errno(error),
+                    InstallError::Thread(_) => -libc::EAGAIN,
+                }
             }
+            Err(_) => -libc::EFAULT,
         }
-        Err(_) => -libc::EFAULT,
-    }
+    })
 }
 
 /// Undoes the install. Returns 0, or a negative errno: ENOENT when there is none, EDEADLK on a thread of the manhole,
 /// EBUSY when its observer cannot be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn manhole_release() -> c_int {
-    match catch_unwind(lifecycle::release) {
+    undisturbed(|_| match catch_unwind(lifecycle::release) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             log!("manhole_release: {error}");
             -release_errno(error)
         }
         Err(_) => -libc::EFAULT,
-    }
+    })
 }
 
 fn release_errno(error: ReleaseError) -> c_int {

@@ -17,8 +17,8 @@ pub struct Mapped {
     pub start: u64,
     /// Address behind the last.
     pub end: u64,
-    /// May be executed.
-    pub executable: bool,
+    /// As `maps` prints them: `rw-p`.
+    pub permissions: [u8; 4],
     /// Where in the file `start` is.
     offset: u64,
     /// As `maps` prints it: a path, `[heap]`, `[stack]`, `[anon:…]`; empty for memory without a name.
@@ -26,9 +26,29 @@ pub struct Mapped {
 }
 
 impl Mapped {
+    fn new(mapping: &maps::Mapping<'_>) -> Self {
+        let (start, end, offset, permissions) = (mapping.start, mapping.end, mapping.offset, mapping.permissions);
+        Self { start, end, permissions, offset, printed: mapping.path.to_vec() }
+    }
+
     /// Whether nothing says what it is for; the stacks of threads are such.
     pub fn is_anonymous(&self) -> bool {
         self.printed.is_empty()
+    }
+
+    /// Whether it may be written.
+    pub fn is_writable(&self) -> bool {
+        matches!(self.permissions, [_, b'w', ..])
+    }
+
+    /// Whether it may be executed.
+    pub fn is_executable(&self) -> bool {
+        matches!(self.permissions, [_, _, b'x', _])
+    }
+
+    /// Whether other processes, or a file, see what is written.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.permissions, [.., b's'])
     }
 
     /// What `address`, which lies in it, is, in words.
@@ -76,10 +96,26 @@ pub fn around(address: u64) -> Result<Around> {
             _ if around.above.is_none() => &mut around.above,
             _ => return,
         };
-        let (start, end, executable, offset) = (mapping.start, mapping.end, mapping.executable, mapping.offset);
-        *slot = Some(Mapped { start, end, executable, offset, printed: mapping.path.to_vec() });
+        *slot = Some(Mapped::new(mapping));
     })?;
     Ok(around)
+}
+
+/// The mapping of each of `addresses`, in one reading.
+pub fn of_each(addresses: &[u64]) -> Result<Vec<Option<Mapped>>> {
+    let mut order: Vec<(u64, usize)> = addresses.iter().copied().zip(0..).collect();
+    order.sort_unstable();
+    let mut found = vec![None; addresses.len()];
+    let mut rest = order.into_iter().peekable();
+    // Both ascend.
+    maps::for_each(|mapping| {
+        while let Some((address, index)) = rest.next_if(|(address, _)| *address < mapping.end) {
+            if let Some(slot) = found.get_mut(index).filter(|_| mapping.start <= address) {
+                *slot = Some(Mapped::new(mapping));
+            }
+        }
+    })?;
+    Ok(found)
 }
 
 /// Why memory at `address` could not be read, for an error line.
@@ -109,6 +145,9 @@ mod tests {
         let code = around as fn(u64) -> Result<Around> as usize as u64;
         let at = around(code).unwrap().at.unwrap();
         assert!(at.describe(code).starts_with("file /"), "{}", at.describe(code));
+        let local_again = &raw const local as u64;
+        let each = of_each(&[code, 0x1000, local_again, code]).unwrap();
+        assert_eq!(each, [Some(at.clone()), None, around(local_again).unwrap().at, Some(at)]);
         let Around { at, below, above } = around(0x1000).unwrap();
         assert!(at.is_none() && below.is_none() && above.is_some());
     }

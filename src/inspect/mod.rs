@@ -6,10 +6,27 @@
 
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
+pub mod application;
+pub mod auxiliary;
+pub mod cgroup;
+pub mod commandline;
+pub mod credentials;
 pub mod descriptors;
+pub mod environment;
+pub mod files;
+pub mod limits;
+pub mod lines;
+pub mod locks;
 pub mod mappings;
+pub mod memory;
+pub mod numbers;
 pub mod process;
+pub mod residency;
+pub mod scan;
+pub mod signals;
 pub mod sockets;
 pub mod strings;
 pub mod syscalls;
 pub mod threads;
+pub mod timers;
+pub mod usage;

@@ -67,12 +67,18 @@ impl Reader {
 
     /// The facts of thread `tid`, `ENOENT` or `ESRCH` when it has exited.
     pub fn read(&self, tid: i32) -> Result<ThreadFacts> {
+        let mut facts = self.read_stat(tid)?;
         let mut buffer = [0; 1024];
-        let mut facts = parse_stat(read_file(tid, "stat", &mut buffer)?, self.ticks).ok_or(Errno::EBADMSG)?;
+        facts.call = read_file(tid, "syscall", &mut buffer).ok().and_then(|text| Some(parse_syscall(text)?.0));
+        Ok(facts)
+    }
+
+    /// The same without the system call, which is a file of its own.
+    pub fn read_stat(&self, tid: i32) -> Result<ThreadFacts> {
+        let mut facts = parse_stat(read_file(tid, "stat", &mut [0; 1024])?, self.ticks).ok_or(Errno::EBADMSG)?;
         if self.same_namespace {
             facts.cpu = clock::thread_run_time(tid).map_or(facts.cpu, Duration::from_nanos);
         }
-        facts.call = read_file(tid, "syscall", &mut buffer).ok().and_then(|text| Some(parse_syscall(text)?.0));
         Ok(facts)
     }
 
@@ -103,10 +109,23 @@ pub fn name(tid: i32) -> Vec<u8> {
     name.strip_suffix(b"\n").unwrap_or(name).to_vec()
 }
 
+/// The signals that thread `tid` blocks, as a mask; without those that it waits for with `sigwait`.
+pub fn blocked_signals(tid: i32) -> Option<u64> {
+    let mut buffer = [0; process::STATUS_BYTES];
+    let mask = process::status_field(read_file(tid, "status", &mut buffer).ok()?, "SigBlk")?;
+    u64::from_str_radix(std::str::from_utf8(mask).ok()?, 16).ok()
+}
+
 /// The stack pointer of thread `tid`; `None` while it runs, or when the kernel would not say.
 pub fn stack_pointer(tid: i32) -> Option<u64> {
+    Some(blocked(tid)?.1)
+}
+
+/// The call that thread `tid` sits in, and its stack pointer; `None` while it runs, or when the kernel would not say.
+pub fn blocked(tid: i32) -> Option<(Call, u64)> {
     let mut buffer = [0; 256];
-    Some(parse_syscall(read_file(tid, "syscall", &mut buffer).ok()?)?.1)
+    let (call, sp, _) = parse_syscall(read_file(tid, "syscall", &mut buffer).ok()?)?;
+    Some((call, sp))
 }
 
 fn read_file<'a>(tid: i32, file: &str, buffer: &'a mut [u8]) -> Result<&'a [u8]> {

@@ -12,7 +12,8 @@ use crate::log;
 use crate::redirect::tap as redirect;
 use crate::shell::{registered, variables};
 use crate::stack::capture::{guard, signal};
-use crate::sys::{self, Errno, descriptors, dumpable, fork, process};
+use crate::sys::fork::{self, Child};
+use crate::sys::{self, Errno, descriptors, dumpable, process};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// The threads that start next were started by a fork.
@@ -80,27 +81,30 @@ extern "C" fn parent() {
 
 extern "C" fn child() {
     let before = Errno::last_raw();
+    // SAFETY: glibc runs this in the child, whose only thread is the one that forked. That is in the middle of none of
+    // what is reset: threads of the application use it with all signals blocked, and call nothing there that forks.
+    let only = unsafe { Child::new() };
     // What a dump of the parent changed for its time would stay so in the child.
     dumpable::put_back_in_child();
     signal::put_back_in_child();
-    redirect::after_fork_in_child();
+    redirect::after_fork_in_child(only);
     descriptors::forget_private();
     exit::forget_socket();
     oneshot::leave_in_child();
     dump::leave_in_child();
-    super::CHANGE.replace_in_child(());
-    registered::reset_in_child();
-    guard::reset_in_child();
-    variables::reset_in_child();
+    super::CHANGE.replace_in_child((), only);
+    registered::reset_in_child(only);
+    guard::reset_in_child(only);
+    variables::reset_in_child(only);
     if let Some(manhole) = INSTALLED.get() {
-        inherit(manhole);
+        inherit(manhole, only);
     }
     let_go();
     Errno::set_raw(before);
 }
 
 /// Makes the parent's install the child's, or forgets it.
-fn inherit(manhole: &'static Manhole) {
+fn inherit(manhole: &'static Manhole, only: Child) {
     let follows = manhole.has_threads() && manhole.config.follows_forks();
     if !(manhole.config.waits_for_signal() || follows) {
         INSTALLED.clear();
@@ -108,7 +112,7 @@ fn inherit(manhole: &'static Manhole) {
     }
     manhole.owner.store(process::pid(), Ordering::Relaxed);
     manhole.stage.reset_in_child();
-    manhole.actor.reset_in_child();
+    manhole.actor.reset_in_child(only);
     manhole.rope.cut();
     manhole.observing.store(0, Ordering::Relaxed);
     manhole.connected.store(0, Ordering::Relaxed);

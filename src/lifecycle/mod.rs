@@ -29,7 +29,7 @@ use crate::server::bell::Rope;
 use crate::sys::allocator::{self, Role};
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
-use crate::sys::{self, Errno, descriptors, futex, link, process, signal, startup, thread};
+use crate::sys::{self, Errno, descriptors, futex, link, own, process, signal, startup, thread};
 use stage::Stage;
 
 /// The stack of a thread of ours: room for the unwinder and the demangler. Untouched pages cost nothing.
@@ -196,8 +196,8 @@ impl Manhole {
     }
 }
 
-/// What the constructor does. Never fails: what goes wrong is one log line, and the application runs on.
-pub fn start_from_environment() {
+/// What the constructor does; `blocked` is the mask of the calling thread, which has all signals blocked meanwhile. Never fails: what goes wrong is one log line, and the application runs on.
+pub fn start_from_environment(blocked: u64) {
     if !startup::is_shared_object() {
         return;
     }
@@ -218,7 +218,7 @@ pub fn start_from_environment() {
             }
             if !config.thread && config.activate_on.is_none() && config.oneshot_on.is_none() {
                 let _ = WAITING.set(config);
-            } else if let Err(error) = CHANGE.with(|()| install(config)) {
+            } else if let Err(error) = CHANGE.with(|()| install(config, blocked)) {
                 log!("{error}; the application runs on without a manhole");
             }
         }
@@ -227,8 +227,9 @@ pub fn start_from_environment() {
 }
 
 /// Installs with an option string, as python-manhole's `install()`. Without options those of the
-/// environment count, if `thread=False` kept them back.
-pub fn install_with(text: &str) -> Result<(), InstallError> {
+/// environment count, if `thread=False` kept them back. `blocked` is the mask of the calling thread, which has all
+/// signals blocked meanwhile.
+pub fn install_with(text: &str, blocked: u64) -> Result<(), InstallError> {
     let mut config = Config::parse(text).map_err(InstallError::Options)?;
     if let Some(waiting) = WAITING.get().filter(|_| text.trim().is_empty()) {
         config = waiting.clone();
@@ -244,7 +245,7 @@ pub fn install_with(text: &str) -> Result<(), InstallError> {
             }
             undo(before).map_err(InstallError::Release)?;
         }
-        install(config)
+        install(config, blocked)
     })
 }
 
@@ -262,7 +263,7 @@ fn is_own_thread() -> bool {
     descriptors::is_private() || own.is_some() && installed().and_then(|manhole| manhole.actor.tid()) == own
 }
 
-fn install(mut config: Config) -> Result<(), InstallError> {
+fn install(mut config: Config, blocked: u64) -> Result<(), InstallError> {
     if config.has_relative_paths()
         && let Ok(folder) = link::read_link(c"/proc/self/cwd", &mut [0; 4096])
     {
@@ -272,7 +273,7 @@ fn install(mut config: Config) -> Result<(), InstallError> {
     let manhole = INSTALLED.set(Manhole::new(config));
     thread::find_count();
     if manhole.has_threads() {
-        start_threads(manhole, signal::blocked()).map_err(InstallError::Thread)?;
+        start_threads(manhole, blocked).map_err(InstallError::Thread)?;
     }
     // While they start: none of these is of use to them before the application's code runs.
     panics::install();
@@ -354,6 +355,7 @@ fn start_threads(manhole: &'static Manhole, blocked: u64) -> Result<(), Errno> {
 /// The actor thread's life.
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
     thread::set_name(c"Manhole actor");
+    let _stack = own::Stack::of(own::Thread::Actor, STACK);
     fork::after_delay(manhole);
     manhole.observing.store(1, Ordering::Release);
     manhole.actor.begin();
@@ -372,6 +374,7 @@ extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
 
 /// The observer thread's life.
 extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
+    let _stack = own::Stack::of(own::Thread::Observer, STACK);
     // A bug of ours ends the manhole, not the host.
     let ended = catch_unwind(AssertUnwindSafe(|| crate::server::run(manhole)));
     if ended.is_err() {

@@ -7,7 +7,8 @@
 //! default or ignored disposition has no handler to call: the signal then only opens the manhole.
 //!
 //! Installed with SA_ONSTACK, for threads with small stacks, SA_RESTART, and every signal blocked. Where there was a
-//! handler, its flags count: it may need more than the alternate stack has, and may be there to cut a system call.
+//! handler, its flags count: it may need more than the alternate stack has, and may be there to cut a system call;
+//! and one that is for one time only (SA_RESETHAND) is called one time.
 //!
 //! A handler that the application installs later is its right; [`report_replaced`] says so in the log. A child
 //! without fork hooks (`vfork`, raw `clone`) has no manhole ([`super::installed`]): there, handlers only pass on.
@@ -62,6 +63,13 @@ pub fn uninstall() {
 /// Says in the log, once, that the application has put its own handler in the place of ours.
 pub fn report_replaced() {
     [&ACTIVATE, &ONESHOT].into_iter().for_each(Hook::report_replaced);
+}
+
+/// The option whose handler `found` is, and what was there before it.
+pub fn before_ours(signal: i32, found: &Disposition) -> Option<(&'static str, Disposition)> {
+    let hook = [&ACTIVATE, &ONESHOT].into_iter().find(|hook| hook.address() == found.handler)?;
+    let is_known = hook.previous_of.load(Ordering::Relaxed) == signal;
+    Some((hook.option, if is_known { hook.previous() } else { Disposition::DEFAULT }))
 }
 
 /// What is behind `found`: an application that had saved a handler of ours may have put it back after a release, and
@@ -183,7 +191,12 @@ impl Hook {
     /// # Safety
     /// The arguments are those that the kernel called our handler with.
     unsafe fn pass_on(&self, number: i32, information: *mut Information, context: *mut libc::c_void) {
-        let previous = self.previous();
+        let mut previous = self.previous();
+        if previous.is_handler() && previous.flags & libc::SA_RESETHAND as u64 != 0 {
+            // One thread gets it, once: from here on there is the default disposition behind ours.
+            let [handler, ..] = &self.previous;
+            previous.handler = handler.swap(Disposition::DEFAULT.handler as u64, Ordering::AcqRel) as usize;
+        }
         if !previous.is_handler() {
             return;
         }
@@ -245,16 +258,48 @@ impl fmt::Display for Cause<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::futex::Guarded;
     use std::sync::atomic::AtomicU32;
 
     static CALLS: AtomicU32 = AtomicU32::new(0);
+    /// The hooks are there once, for all tests.
+    static TURN: Guarded<()> = Guarded::new(());
 
     extern "C" fn count(_: libc::c_int) {
         CALLS.fetch_add(1, Ordering::Relaxed);
     }
 
     #[test]
+    fn a_handler_for_one_time_is_called_once() {
+        TURN.with(|()| {
+            let number = libc::SIGWINCH;
+            // SAFETY: sigaction is plain numbers, for which zero is a value.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            (action.sa_sigaction, action.sa_flags) = (count as *const () as libc::sighandler_t, libc::SA_RESETHAND);
+            for hook in [&ACTIVATE, &ONESHOT] {
+                // SAFETY: the handler only counts.
+                unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) };
+                hook.install(number);
+                let before = CALLS.load(Ordering::Relaxed);
+                for _ in 0..3 {
+                    // SAFETY: a handler is installed.
+                    unsafe { libc::raise(number) };
+                }
+                assert_eq!(CALLS.load(Ordering::Relaxed), before + 1);
+                // What the kernel itself would have left.
+                hook.uninstall();
+                let left = signal::disposition(number).unwrap();
+                assert_eq!((left.handler, left.flags & libc::SA_RESETHAND as u64), (0, libc::SA_RESETHAND as u64));
+            }
+        });
+    }
+
+    #[test]
     fn a_saved_handler_of_ours_that_is_put_back_does_not_pass_on_to_itself() {
+        TURN.with(|()| put_back_what_was_saved());
+    }
+
+    fn put_back_what_was_saved() {
         let number = libc::SIGURG;
         // SAFETY: the handler only counts.
         unsafe { libc::signal(number, count as *const () as libc::sighandler_t) };
@@ -278,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_handler_that_cuts_system_calls_goes_on_cutting_them() {
-        let number = libc::SIGWINCH;
+        let number = libc::SIGIO;
         for flags in [0, libc::SA_RESTART] {
             // SAFETY: sigaction is plain numbers, for which zero is a value.
             let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

@@ -28,6 +28,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 
 use super::operator::Operator;
+use crate::sys::fork::Child;
 use crate::sys::futex::Guarded;
 use crate::sys::poll::poll;
 use crate::sys::procfs::File;
@@ -105,7 +106,8 @@ pub fn start(order: &Order) -> Result<&'static Slot, Errno> {
     let slot = slot.ok_or(Errno::EUSERS)?;
     let started = slot.start(order);
     if started.is_err() {
-        slot.pid.store(0, Ordering::Release);
+        // Unless one is still on its way out: its slot is free once it was reaped.
+        let _ = slot.pid.compare_exchange(-1, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
     started.map(|()| slot)
 }
@@ -116,8 +118,8 @@ pub fn reap() -> bool {
 }
 
 /// In a forked child: the pumps are the parent's.
-pub fn forget() {
-    REAPING.replace_in_child(());
+pub fn forget(child: Child) {
+    REAPING.replace_in_child((), child);
     SLOTS.iter().for_each(|slot| slot.pid.store(0, Ordering::Relaxed));
 }
 
@@ -199,11 +201,10 @@ impl Slot {
             STARTING => Errno::ETIMEDOUT,
             errno => Errno::from_raw(errno as i32),
         };
+        self.pid.store(pid, Ordering::Release);
         sibling::kill(pid);
-        while !sibling::reap(pid) {
-            sibling::wait_while(&self.alive, 1, 1_000_000);
-        }
-        self.free_stack();
+        // Killed in a call that does not end, it is reaped before a later start.
+        self.wait_for_end(Duration::from_nanos(PATIENCE));
         Err(error)
     }
 

@@ -26,12 +26,15 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 
 use super::pump::{self, Slot};
+use crate::sys::fork::Child;
 use crate::sys::futex::{self, Guarded, Lock};
 use crate::sys::passing::{Passing, high};
 use crate::sys::procfs::File;
 use crate::sys::stat::has;
 use crate::sys::{Errno, filter, pipe, process, stat, table};
 
+/// `/dev/kmsg`, in which each write is a record (Documentation/admin-guide/devices.txt).
+const KMSG: (u32, u32) = (1, 11);
 /// How long everything may take that waits for others.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The pipe is calm when nothing passed it for so long.
@@ -44,8 +47,8 @@ const FORK: Duration = Duration::from_millis(50);
 pub enum Refusal {
     /// It is not open, or not for writing.
     NotWritable,
-    /// Boundaries between messages would be lost in a pipe.
-    Datagrams,
+    /// It is this, and in a pipe the boundaries between its messages would be lost.
+    Messages(&'static str),
     /// The pump would die with the application.
     FirstProcess,
     /// A seccomp filter that the application has added might kill it for what this takes.
@@ -66,7 +69,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotWritable => f.write_str("descriptor 2 is not open for writing"),
-            Self::Datagrams => f.write_str("descriptor 2 is a datagram socket"),
+            Self::Messages(what) => write!(f, "descriptor 2 is {what}"),
             Self::FirstProcess => f.write_str("in process 1 its last words could be lost"),
             Self::Filtered => f.write_str("the application has added a seccomp filter"),
             Self::Busy => f.write_str("descriptor 2 is being changed"),
@@ -177,8 +180,8 @@ pub fn install(order: &Order) -> Result<(), Refusal> {
         return Err(Refusal::NotWritable);
     }
     let original = stat::of_number(2).map_err(|error| Refusal::Failed("fstat", error))?;
-    if original.is_socket() && table::socket_type(2) != Ok(nix::libc::SOCK_STREAM) {
-        return Err(Refusal::Datagrams);
+    if let Some(what) = keeps_messages(&original, flags) {
+        return Err(Refusal::Messages(what));
     }
     let saved = table::duplicate_above(2, high())
         .map_err(|error| Refusal::Failed("no descriptor is left to keep the original", error))?;
@@ -188,6 +191,17 @@ pub fn install(order: &Order) -> Result<(), Refusal> {
         table::close(saved);
     }
     result
+}
+
+/// What descriptor 2 is, if each `write` to it is a message of its own.
+fn keeps_messages(status: &stat::Status, flags: i32) -> Option<&'static str> {
+    if status.is_socket() && table::socket_type(2) != Ok(nix::libc::SOCK_STREAM) {
+        return Some("a datagram socket");
+    }
+    if status.is_pipe() && flags & nix::libc::O_DIRECT != 0 {
+        return Some("a pipe in packet mode (O_DIRECT)");
+    }
+    (status.character_device() == Some(KMSG)).then_some("/dev/kmsg")
 }
 
 /// The middle of [`install`]: descriptor 2 has the file `original`, and so has `saved`.
@@ -256,9 +270,25 @@ fn pair([first, second]: &[AtomicU64; 2]) -> (u64, u64) {
     (first.load(Ordering::Relaxed), second.load(Ordering::Relaxed))
 }
 
+/// Where the application's own standard error is kept in its table meanwhile, and which file that is.
+pub fn kept() -> Option<(RawFd, (u64, u64))> {
+    STATE.is_here().then(|| (STATE.saved.load(Ordering::Relaxed), pair(&STATE.original)))
+}
+
 /// Whether descriptor 2 is the pipe.
 pub fn is_in_place() -> bool {
     STATE.is_here() && has(2, STATE.pipe())
+}
+
+/// Where the original is kept, if the file `identity` is the pipe that stands in for it. Whether it still is there
+/// only a thread in the application's table can tell: [`keeps`].
+pub fn kept_for(identity: (u64, u64)) -> Option<RawFd> {
+    (STATE.is_here() && identity == STATE.pipe()).then(|| STATE.saved.load(Ordering::Relaxed))
+}
+
+/// Whether the original is kept at `number` of the calling thread's table.
+pub fn keeps(number: RawFd) -> bool {
+    STATE.is_here() && STATE.saved() == Some(number)
 }
 
 /// Puts the original back, if it is for us to do: descriptor 2 is still the pipe, and the original still there. What
@@ -387,12 +417,12 @@ pub fn after_fork() {
 }
 
 /// In the child: the original back on descriptor 2, of this table; the pump is the parent's.
-pub fn after_fork_in_child() {
+pub fn after_fork_in_child(child: Child) {
     if STATE.owner.swap(0, Ordering::Relaxed) != 0 {
         put_back();
     }
     STATE.closed.store(false, Ordering::Relaxed);
-    pump::forget();
-    STATE.pump.replace_in_child(None);
+    pump::forget(child);
+    STATE.pump.replace_in_child(None, child);
     STATE.lock.release();
 }

@@ -13,7 +13,12 @@ pub enum Input {
     Line(Vec<u8>),
     /// It was longer than [`MAX_COMMAND`]: thrown away.
     TooLong,
+    /// The key ^C where no whole line stands before it. What was typed before it is forgotten, as a terminal does.
+    Interrupt,
 }
+
+/// What the key ^C is as a byte.
+const INTERRUPT: u8 = 3;
 
 /// What has arrived and was not run yet.
 #[derive(Default)]
@@ -32,7 +37,7 @@ impl Lines {
     /// Whether the running command is to end: the key ^C, as a terminal or a client sends it, or a line `^C`. What was
     /// typed before it is forgotten, as a terminal does.
     pub fn take_interrupt(&mut self) -> bool {
-        let key = self.bytes.iter().position(|byte| *byte == 3).map(|at| at + 1);
+        let key = self.bytes.iter().position(|byte| *byte == INTERRUPT).map(|at| at + 1);
         let mut end = 0;
         let line = self.bytes.split_inclusive(|byte| *byte == b'\n').find_map(|line| {
             end += line.len();
@@ -43,9 +48,19 @@ impl Lines {
         true
     }
 
-    /// Whether a whole line waits.
-    pub fn has_line(&self) -> bool {
-        self.bytes.contains(&b'\n')
+    /// Whether a whole line waits, or an interrupt.
+    pub fn has_input(&self) -> bool {
+        self.bytes.iter().any(|byte| matches!(*byte, b'\n' | INTERRUPT))
+    }
+
+    /// What waits, whole lines or not.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same, for another way to read it.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Whether more than any line may have waits already.
@@ -55,7 +70,13 @@ impl Lines {
 
     /// The next whole line; at the end of the stream, what is left counts as one.
     pub fn next(&mut self, at_end: bool) -> Option<Input> {
-        let newline = self.bytes.iter().position(|byte| *byte == b'\n');
+        let mark = self.bytes.iter().position(|byte| matches!(*byte, b'\n' | INTERRUPT));
+        if let Some(at) = mark.filter(|at| self.bytes.get(*at) == Some(&INTERRUPT)) {
+            self.bytes.drain(..=at);
+            self.skipping = false;
+            return Some(Input::Interrupt);
+        }
+        let newline = mark;
         if newline.is_none() && !at_end {
             if self.bytes.len() > MAX_COMMAND {
                 self.skipping = true;
@@ -88,7 +109,7 @@ mod tests {
         let mut lines = Lines::default();
         lines.push(b"stacks\r\nhelp\nex");
         assert_eq!(lines.next(false), Some(Input::Line(b"stacks".to_vec())));
-        assert!(lines.has_line());
+        assert!(lines.has_input());
         assert_eq!(lines.next(false), Some(Input::Line(b"help".to_vec())));
         assert_eq!(lines.next(false), None);
         assert_eq!(lines.next(true), Some(Input::Line(b"ex".to_vec())));
@@ -106,6 +127,10 @@ mod tests {
         let mut lines = Lines::default();
         lines.push(b"a ^C\n^C");
         assert!(!lines.take_interrupt());
+        let mut lines = Lines::default();
+        lines.push(b"a\nhalf\x03b\n");
+        let all: Vec<_> = std::iter::from_fn(|| lines.next(false)).collect();
+        assert_eq!(all, [Input::Line(b"a".to_vec()), Input::Interrupt, Input::Line(b"b".to_vec())]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Context: the observer thread, in its own descriptor table, all signals blocked. It never runs
 //! application code, never calls the application's `malloc`, and reads memory only through calls that
 //! fail with an error. The way of an answer, top to bottom: [`listener`] lets a client in that
-//! [`credentials`] approves, [`session`] turns its bytes into lines, `shell` turns a line into a job,
-//! and this loop gives every job a slice of time and every client its output as fast as it takes it.
+//! [`credentials`] approves, [`session`] has [`talk`] turn its bytes into lines, [`work`] has `shell` turn a line into
+//! jobs, [`outbox`] sends what they answer as fast as the client takes it, and this loop gives each a slice of time.
 
 #![forbid(unsafe_code)]
 
@@ -12,8 +12,11 @@ pub mod bell;
 pub mod credentials;
 pub mod lines;
 pub mod listener;
+pub mod outbox;
 pub mod overheard;
 pub mod session;
+pub mod talk;
+pub mod work;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU32;
@@ -25,6 +28,7 @@ use crate::lifecycle::{self, Manhole, Wish, exit, fork, oneshot, signals};
 use crate::log;
 use crate::redirect::tap;
 use crate::shell::World;
+use crate::shell::client::RollCall;
 use crate::sys::allocator::{self, Role};
 use crate::sys::poll::poll;
 use crate::sys::{Errno, descriptors, dumpable, filter, futex, thread};
@@ -175,6 +179,9 @@ impl Observer {
         }
         for (session, events) in self.sessions.iter_mut().zip(woken.sessions) {
             session.run(events, now, &mut self.world);
+        }
+        if let RollCall::Asked = self.world.roll_call {
+            self.world.roll_call = RollCall::Answered(self.sessions.iter().map(Session::guest).collect());
         }
         if allocator::take_exhausted() {
             self.sessions.iter_mut().for_each(Session::give_up_job);

@@ -58,7 +58,7 @@ impl Overheard {
         if self.reap.is_some() {
             self.reap = pump::reap().then(|| now + REAP);
         }
-        if !sessions.iter().any(|session| Some(session.number()) == self.owner) {
+        if !sessions.iter().any(|session| Some(session.number()) == self.owner && session.wants_stderr()) {
             self.leave();
             self.owner = sessions.iter().find(|session| session.wants_stderr()).map(Session::number);
             self.open(false);

@@ -67,6 +67,13 @@ impl Evaluation {
         self.indirect.as_ref()
     }
 
+    /// The bytes of the symbol that was found at `address`, if the expression is its name and nothing more, and its
+    /// table says how many.
+    pub fn size(&self, address: u64) -> Option<u64> {
+        let found = self.search.as_ref().filter(|_| self.operations.is_empty())?.found();
+        found.iter().filter(|found| found.address == address).map(|found| found.size).find(|size| *size > 0)
+    }
+
     /// Works for some milliseconds; `None` when there is more to do.
     pub fn step(&mut self, names: &[Local], modules: &Modules) -> Option<Result<u64, String>> {
         if let Some(search) = &mut self.search {

@@ -10,6 +10,10 @@ pub mod commands;
 pub mod crash;
 pub mod errand;
 pub mod filter;
+pub mod growth;
+pub mod history;
+pub mod instructions;
+pub mod interval;
 pub mod json;
 pub mod output;
 pub mod parse;
@@ -38,7 +42,7 @@ use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
 use crate::sys::memory::Live;
 use crate::{log, sys};
-use client::Client;
+use client::{Client, Mode, RollCall};
 use filter::Filter;
 use output::{Form, Output};
 use parse::Pipeline;
@@ -57,12 +61,16 @@ pub struct World {
     pub capture: Capture,
     /// Whom the running command works for.
     pub client: Client,
+    /// Who is connected, for those who ask.
+    pub roll_call: RollCall,
     /// The thread id of whoever runs this.
     pub own_tid: i32,
     /// That is a thread of the application, which stands still meanwhile: why, for the banner.
     pub interruption: Option<String>,
     /// The operator's names and those of the application, as of the last [`World::look`].
     pub names: Vec<Local>,
+    /// What `mem` found before.
+    pub memory: growth::Past,
 }
 
 /// More than this is given back to the kernel when the last client leaves.
@@ -78,9 +86,11 @@ impl World {
             symbolizer: Symbolizer::default(),
             capture: Capture::with(manhole.config.capture),
             client: Client::nobody(),
+            roll_call: RollCall::default(),
             own_tid: sys::process::proc_tid().unwrap_or_else(sys::process::tid),
             interruption: None,
             names: Vec::new(),
+            memory: growth::Past::default(),
         }
     }
 
@@ -107,8 +117,8 @@ impl World {
     /// Drops what can be learnt again.
     pub fn forget(&mut self) {
         let (standing, interruption) = (self.capture.standing, self.interruption.take());
-        let client = self.client.clone();
-        *self = Self { client, ..Self::new(self.manhole) };
+        let (client, memory) = (self.client.clone(), std::mem::take(&mut self.memory));
+        *self = Self { client, memory, ..Self::new(self.manhole) };
         (self.capture.standing, self.interruption) = (standing, interruption);
     }
 
@@ -138,6 +148,11 @@ pub enum Step {
 pub trait Job {
     /// Does a piece of the work, appending to `out`.
     fn step(&mut self, world: &mut World, out: &mut Output) -> Step;
+
+    /// The client wants it to end now: what it has gathered may still be answered, as one step.
+    fn interrupt(&mut self, _: &mut World, out: &mut Output) {
+        out.fail("interrupted");
+    }
 }
 
 /// A job, what it answers, and what that goes through.
@@ -151,19 +166,56 @@ impl Answer {
     /// Runs one step of the job, and appends what it answers to `out`. A panic of ours ends the command, not the
     /// session, and tells the client.
     pub fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
-        let result = catch_unwind(AssertUnwindSafe(|| self.job.step(world, &mut self.output)));
-        let step = result.unwrap_or_else(|_| {
-            let note = panics::take();
-            log!("a command panicked: {note}");
-            self.output.fail(&format!("the manhole panicked, please report: {note}"));
-            world.forget();
-            Step::Done(Status::Failed)
-        });
+        let step = self.guarded(world, |job, world, output| job.step(world, output));
+        let step = step.unwrap_or(Step::Done(Status::Failed));
         let is_done = matches!(step, Step::Done(_) | Step::Leave);
         let step =
             if !is_done && self.filters.iter().any(Filter::is_full) { Step::Done(Status::Success) } else { step };
         self.pass(matches!(step, Step::Done(_) | Step::Leave), out);
         step
+    }
+
+    /// The same for a job whose answer is a part of another's.
+    pub fn step_within(&mut self, world: &mut World, out: &mut Output) -> Step {
+        // Filters are for text only, so here there are none.
+        if out.is_json() { self.job.step(world, out) } else { self.step(world, out.lines()) }
+    }
+
+    /// The last error that it answered with.
+    pub fn failure(&self) -> Option<&str> {
+        self.output.failure()
+    }
+
+    /// Ends the job because the client wants that; the error that it answered with, if any.
+    pub fn interrupt(mut self, world: &mut World, out: &mut Vec<u8>) -> Option<String> {
+        self.guarded(world, |job, world, output| job.interrupt(world, output));
+        self.pass(true, out);
+        self.failure().map(str::to_owned)
+    }
+
+    /// The same for a job whose answer is a part of another's.
+    pub fn interrupt_within(mut self, world: &mut World, out: &mut Output) {
+        if out.is_json() {
+            self.job.interrupt(world, out);
+        } else {
+            self.interrupt(world, out.lines());
+        }
+    }
+
+    /// What `work` makes of the job; nothing if it panicked.
+    fn guarded<R>(
+        &mut self,
+        world: &mut World,
+        work: impl FnOnce(&mut dyn Job, &mut World, &mut Output) -> R,
+    ) -> Option<R> {
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut *self.job, world, &mut self.output)));
+        if result.is_err() {
+            let note = panics::take();
+            log!("a command panicked: {note}");
+            self.output.fail(&format!("the manhole panicked, please report: {note}"));
+            world.forget();
+        }
+        result.ok()
     }
 
     /// What was answered since the last time, through the filters; the rest too, if the answer `ends`.
@@ -220,32 +272,47 @@ pub const FORMAT: &str = "[/FORMAT]";
 /// What the synopsis of a command contains that gets its words with their quotes and backslashes: text has quotes there.
 pub const TYPED: &str = "FUNCTION(";
 
-/// Understands a command of `client` and its filters.
-pub fn start(pipeline: &Pipeline, client: &Client) -> Result<Answer, String> {
+/// Starts a command of `client`, with its filters; what cannot be understood answers with an error.
+pub fn start(pipeline: &Pipeline, client: &Client) -> Answer {
     let mut words = if takes_typed(&pipeline.command) { pipeline.typed.clone() } else { pipeline.command.clone() };
     unglue_format(&mut words);
-    let is_ours = words.first().is_some_and(|name| commands::TABLE.iter().any(|command| command.name == name));
+    let is_ours = words.first().is_some_and(|name| commands::all().any(|command| command.name == name));
     let before = words.len();
     if is_ours {
         words.retain(|word| word != JSON);
     }
-    let form = if words.len() < before { Form::Json } else { Form::Text };
-    if form == Form::Json && !pipeline.filters.is_empty() {
-        return Err("filters work on lines for eyes: leave --json, or filter at your side".to_owned());
+    let wants_json = words.len() < before;
+    let form = match client.mode {
+        Mode::Program => Form::Records,
+        _ if wants_json => Form::Json,
+        _ => Form::Text,
+    };
+    if form != Form::Text && !pipeline.filters.is_empty() {
+        // A reply is JSON whatever happens; a person reads this.
+        let form = if form == Form::Json { Form::Text } else { form };
+        return refusal("filters work on lines for eyes: leave --json, or filter at your side".to_owned(), form);
     }
-    let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>()?;
-    let job = job(&words, client).or_else(|error| match form {
-        Form::Json => Ok(Box::new(commands::Refusal(error)) as Box<dyn Job>),
-        Form::Text => Err(error),
-    })?;
-    Ok(Answer { job, output: Output::new(form), filters })
+    let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>();
+    match filters.and_then(|filters: Vec<_>| Ok((job(&words, client)?, filters))) {
+        Ok((job, filters)) => Answer { job, output: Output::new(form), filters },
+        Err(error) => refusal(error, form),
+    }
+}
+
+/// The answer to what cannot be understood at all.
+pub fn refuse(error: String, client: &Client) -> Answer {
+    refusal(error, if client.mode == Mode::Program { Form::Records } else { Form::Text })
+}
+
+fn refusal(error: String, form: Form) -> Answer {
+    Answer { job: Box::new(commands::Refusal(error)), output: Output::new(form), filters: Vec::new() }
 }
 
 fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
     let Some((name, arguments)) = words.split_first() else { return Err("try help".to_owned()) };
     // What a terminal that is not ours sends for "no more".
     let name = if name == "\u{4}" { "exit" } else { name };
-    let Some(command) = commands::TABLE.iter().find(|command| command.name == name) else {
+    let Some(command) = commands::all().find(|command| command.name == name) else {
         if let Some(registered) = registered::start(name, arguments) {
             return client.may(Level::Operate, name).and(registered);
         }
@@ -263,14 +330,14 @@ fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
 /// Whether the command wants its words as they were typed.
 fn takes_typed(words: &[String]) -> bool {
     let name = words.first().and_then(|word| word.split('/').next()).unwrap_or_default();
-    commands::TABLE.iter().any(|command| command.name == name && command.synopsis.contains(TYPED))
+    commands::all().any(|command| command.name == name && command.synopsis.contains(TYPED))
 }
 
 /// Makes two words of `x/8xg`.
 fn unglue_format(words: &mut Vec<String>) {
     let Some((name, format)) = words.first().and_then(|word| word.split_once('/')) else { return };
     let takes_it = |command: &Command| command.name == name && command.synopsis.starts_with(FORMAT);
-    if commands::TABLE.iter().any(takes_it) {
+    if commands::all().any(takes_it) {
         let split = [name.to_owned(), format!("/{format}")];
         words.splice(..1, split);
     }

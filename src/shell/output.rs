@@ -17,6 +17,8 @@ pub enum Form {
     Text,
     /// A JSON array of records.
     Json,
+    /// The records alone, each as JSON on a line.
+    Records,
 }
 
 /// An answer, as far as it was not taken yet.
@@ -25,6 +27,8 @@ pub struct Output {
     bytes: Vec<u8>,
     /// JSON: something stands in the array.
     begun: bool,
+    /// The sentence of the last error.
+    failure: Option<String>,
 }
 
 record! {
@@ -58,12 +62,12 @@ impl Line for Failure {
 impl Output {
     /// Nothing yet.
     pub fn new(form: Form) -> Self {
-        Self { form, bytes: Vec::new(), begun: false }
+        Self { form, bytes: Vec::new(), begun: false, failure: None }
     }
 
     /// Whether records are wanted as JSON.
     pub fn is_json(&self) -> bool {
-        self.form == Form::Json
+        self.form != Form::Text
     }
 
     /// Puts a record.
@@ -75,19 +79,29 @@ impl Output {
                 self.begun = true;
                 record.json(&mut self.bytes);
             }
+            Form::Records => {
+                record.json(&mut self.bytes);
+                self.bytes.push(b'\n');
+            }
         }
     }
 
     /// Puts the record of an error.
     pub fn fail(&mut self, error: &str) {
         self.put(&Failure { error: error.to_owned() });
+        self.failure = Some(error.to_owned());
+    }
+
+    /// The last error that was put.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// Puts what the application wrote.
     pub fn text(&mut self, bytes: &[u8]) {
         match self.form {
             Form::Text => self.bytes.extend_from_slice(bytes),
-            Form::Json => self.put(&Text { text: Bytes(bytes.to_vec()) }),
+            Form::Json | Form::Records => self.put(&Text { text: Bytes(bytes.to_vec()) }),
         }
     }
 
@@ -151,5 +165,12 @@ mod tests {
         text.fail("a");
         text.end();
         assert_eq!(text.take(), b"TITLE\nerror: a\n");
+        let mut records = Output::new(Form::Records);
+        records.note("TITLE\n");
+        records.fail("a");
+        records.text(b"x\n");
+        records.end();
+        assert_eq!(records.failure(), Some("a"));
+        assert_eq!(records.take(), b"{\"kind\":\"error\",\"error\":\"a\"}\n{\"kind\":\"text\",\"text\":\"x\\n\"}\n");
     }
 }

@@ -5,6 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
+use std::time::Duration;
+
 /// A command and what its answer goes through, each as words. Never without a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pipeline {
@@ -16,12 +19,48 @@ pub struct Pipeline {
     pub filters: Vec<Vec<String>>,
 }
 
+/// As it could be written: the same words, those of the command as they were typed.
+impl fmt::Display for Pipeline {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.typed.join(" "))?;
+        for words in &self.filters {
+            out.write_str(" |")?;
+            for word in words {
+                let is_plain = |c: char| !c.is_whitespace() && !"\"'\\;|#".contains(c);
+                match word {
+                    word if !word.is_empty() && word.chars().all(is_plain) => write!(out, " {word}")?,
+                    word if word.contains('\'') => {
+                        write!(out, " \"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))?
+                    }
+                    word => write!(out, " '{word}'")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What stands in a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
     Word { word: String, typed: String },
     Semicolon,
     Bar,
+}
+
+/// Where a line that is being typed ends: the words of its last command or filter, the one that is not ended yet last
+/// (perhaps empty), and whether it is a filter. Nothing inside quotes or a comment.
+pub fn end_of(line: &str) -> Option<(Vec<String>, bool)> {
+    let tokens = tokens(line).ok()?;
+    let from = tokens.iter().rposition(|token| !matches!(token, Token::Word { .. }));
+    let last = tokens.get(from.map_or(0, |at| at + 1)..).unwrap_or_default();
+    let mut words = words_of(last);
+    if words.is_empty() || line.ends_with(char::is_whitespace) {
+        words.push(String::new());
+    }
+    let is_filter = from.and_then(|at| tokens.get(at)) == Some(&Token::Bar);
+    let is_comment = tokens.len() == 0 && line.contains('#');
+    (!is_comment).then_some((words, is_filter))
 }
 
 /// The commands of a line; none for an empty one.
@@ -115,20 +154,25 @@ pub struct Arguments<'a> {
 
 impl<'a> Arguments<'a> {
     /// Sorts `words`, knowing which `flags` stand alone and which `options` take a value (as
-    /// `--limit 5` or `--limit=5`).
+    /// `--limit 5` or `--limit=5`). What is both may stand alone, and takes the next word if that is a number.
     pub fn parse(words: &'a [String], flags: &[&str], options: &[&str]) -> Result<Self, String> {
         let mut found = Self { rest: Vec::new(), flags: Vec::new(), values: Vec::new() };
-        let mut words = words.iter();
+        let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
             if !word.starts_with("--") {
                 found.rest.push(word);
                 continue;
             }
             let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-            if options.contains(&name) {
-                let value = value.or_else(|| words.next().map(String::as_str));
-                found.values.push((name, value.ok_or(format!("{name} needs a value"))?));
-            } else if flags.contains(&name) && value.is_none() {
+            let (is_flag, is_option) = (flags.contains(&name), options.contains(&name));
+            if is_option {
+                let is_meant = |next: &&String| !is_flag || next.parse::<f64>().is_ok();
+                match value.or_else(|| words.next_if(is_meant).map(String::as_str)) {
+                    Some(value) => found.values.push((name, value)),
+                    None if is_flag => found.flags.push(name),
+                    None => return Err(format!("{name} needs a value")),
+                }
+            } else if is_flag && value.is_none() {
                 found.flags.push(name);
             } else {
                 return Err(format!("unknown option {word}"));
@@ -142,12 +186,31 @@ impl<'a> Arguments<'a> {
         self.flags.contains(&flag)
     }
 
+    /// The value of an option.
+    pub fn value(&self, option: &str) -> Option<&'a str> {
+        self.values.iter().rev().find(|(name, _)| *name == option).map(|(_, value)| *value)
+    }
+
+    /// The value of an option as seconds.
+    pub fn seconds(&self, option: &str) -> Result<Option<Duration>, String> {
+        self.value(option).map(|value| seconds(value).map_err(|error| format!("{option} expects {error}"))).transpose()
+    }
+
     /// The value of an option as a number from `least` on.
     pub fn number(&self, option: &str, least: u32) -> Result<Option<u32>, String> {
-        let Some((_, value)) = self.values.iter().rev().find(|(name, _)| *name == option) else { return Ok(None) };
+        let Some(value) = self.value(option) else { return Ok(None) };
         let number = value.parse().ok().filter(|number| *number >= least);
         number.map(Some).ok_or(format!("{option} expects a number from {least} on, not {value:?}"))
     }
+}
+
+/// The longest time that a command waits for.
+const LONGEST: f64 = 86400.0;
+
+/// A time to wait, in seconds; the error says what is expected.
+pub fn seconds(word: &str) -> Result<Duration, String> {
+    let number = word.parse().ok().filter(|number| (0.01..=LONGEST).contains(number));
+    number.map(Duration::from_secs_f64).ok_or(format!("seconds, from 0.01 to {LONGEST}, not {word:?}"))
 }
 
 #[cfg(test)]
@@ -163,6 +226,30 @@ mod tests {
         assert_eq!(words(r#" stacks  "io thd"  'a"b' c\ d "" "#).unwrap(), ["stacks", "io thd", "a\"b", "c d", ""]);
         assert!(words("").unwrap().is_empty());
         assert!(words("'x").is_err() && words("x\\").is_err());
+    }
+
+    #[test]
+    fn a_pipeline_is_written_as_it_can_be_read() {
+        for line in ["threads", "sym 'a b' ''|grep \"it's\" ';|#' \"\\\"'\\\\\"", "a | head 3 | count"] {
+            let read = commands(line).unwrap();
+            assert_eq!(commands(&read[0].to_string()).unwrap(), read, "{}", read[0]);
+        }
+        assert_eq!(commands("a   'b' |  head").unwrap()[0].to_string(), "a 'b' | head");
+        // What has text in it, such as `call`, needs the quotes.
+        let typed = &commands(r#"call f("a \"b\"; c", 'd')  | head; b"#).unwrap()[0].typed;
+        assert_eq!(typed.join("|"), r#"call|f("a \"b\"; c",|'d')"#);
+    }
+
+    #[test]
+    fn where_a_line_ends() {
+        let end = |line: &str| end_of(line).map(|(words, is_filter)| (words.join(","), is_filter));
+        assert_eq!(end(""), Some((String::new(), false)));
+        assert_eq!(end("thr"), Some(("thr".to_owned(), false)));
+        assert_eq!(end("a; stacks 'x y' --g"), Some(("stacks,x y,--g".to_owned(), false)));
+        assert_eq!(end("stacks "), Some(("stacks,".to_owned(), false)));
+        assert_eq!(end("stacks |"), Some((String::new(), true)));
+        assert_eq!(end("stacks | grep -"), Some(("grep,-".to_owned(), true)));
+        assert_eq!((end("sym 'x"), end("# x")), (None, None));
     }
 
     #[test]
@@ -193,5 +280,21 @@ mod tests {
         assert!(Arguments::parse(&words("--limit").unwrap(), &[], &["--limit"]).is_err());
         let line = words("--limit 0").unwrap();
         assert!(Arguments::parse(&line, &[], &["--limit"]).unwrap().number("--limit", 1).is_err());
+    }
+    #[test]
+    fn an_option_whose_value_may_be_missing() {
+        let parse = |line: &str| {
+            let line = words(line).unwrap();
+            let arguments = Arguments::parse(&line, &["--top"], &["--top"])?;
+            let rest = arguments.rest.join(" ");
+            Ok::<_, String>((arguments.has("--top"), arguments.seconds("--top")?.map(|it| it.as_secs_f64()), rest))
+        };
+        assert_eq!(parse("--top"), Ok((true, None, String::new())));
+        assert_eq!(parse("12 --top 0.5"), Ok((false, Some(0.5), "12".to_owned())));
+        assert_eq!(parse("--top=2 12"), Ok((false, Some(2.0), "12".to_owned())));
+        assert_eq!(parse("--top worker*"), Ok((true, None, "worker*".to_owned())));
+        for wrong in ["--top=x", "--top 0", "--top=-1", "--top inf", "--top NaN", "--top 1e9"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::output::Output;
 use super::spool::{Progress, Writer};
 use super::{Job, Step, World};
 use crate::protocol::Status;
+use crate::sys::fork::Child;
 use crate::sys::process;
 use crate::sys::slots::{NotAdded, Slots};
 
@@ -81,9 +82,9 @@ pub fn one<R>(name: &str, show: impl Fn(&Registered) -> R) -> Option<R> {
 }
 
 /// In a forked child, which keeps them.
-pub fn reset_in_child() {
+pub fn reset_in_child(child: Child) {
     COMMANDS.iter().for_each(|command| command.runner.store(0, Ordering::Relaxed));
-    COMMANDS.reset_in_child();
+    COMMANDS.reset_in_child(child);
 }
 
 /// The job of a line whose first word is `name`. `None` when no such command is registered.

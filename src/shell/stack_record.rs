@@ -136,7 +136,8 @@ pub fn put(group: &[Outcome], style: Style, limit: Option<u32>, world: &World, o
     out.put(&Stack { threads: threads.collect(), capture: first.method.map(Method::name), frames, truncated });
 }
 
-fn functions(frame: &Frame, style: Style, world: &World) -> Vec<Function> {
+/// The functions of one frame, innermost inlined first.
+pub fn functions(frame: &Frame, style: Style, world: &World) -> Vec<Function> {
     let module = world.modules.find(frame.pc.saturating_sub(1));
     let plain = Function {
         pc: Hex(frame.pc),

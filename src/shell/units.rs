@@ -27,6 +27,15 @@ pub enum Letter {
     Address,
     /// `s`: bytes up to a NUL.
     String,
+    /// `i`: machine instructions.
+    Instruction,
+}
+
+impl Letter {
+    /// Its units have no size of their own.
+    pub fn is_of_any_size(self) -> bool {
+        matches!(self, Self::String | Self::Instruction)
+    }
 }
 
 /// `/COUNT LETTER SIZE`.
@@ -44,7 +53,7 @@ pub struct Format {
 
 /// Units shown at most.
 pub const MOST_UNITS: usize = 65536;
-/// Strings shown at most, since each is up to [`LONGEST_STRING`] bytes.
+/// Strings shown at most, since each is up to [`LONGEST_STRING`] bytes; and instructions, each a line of its own.
 pub const MOST_STRINGS: usize = 4096;
 /// Bytes of a string that are one unit; the rest is the next one, as in gdb.
 pub const LONGEST_STRING: usize = 200;
@@ -77,8 +86,8 @@ impl Format {
                 'h' => size.replace(2).is_some(),
                 'w' => size.replace(4).is_some(),
                 'g' => size.replace(8).is_some(),
-                'i' => return Err("instructions are not decoded here: gdb -p PID -ex 'x/8i ADDRESS' does".to_owned()),
-                other => return Err(format!("no format {other:?}: a count, one of xduotcfas, one of bhwg")),
+                'i' => letter.replace(Letter::Instruction).is_some(),
+                other => return Err(format!("no format {other:?}: a count, one of xduotcfasi, one of bhwg")),
             };
             if before {
                 return Err(format!("{text:?} has two formats or two sizes"));
@@ -86,7 +95,7 @@ impl Format {
         }
         let letter = letter.unwrap_or(Letter::Hexadecimal);
         let (usual, fits): (usize, &[usize]) = match letter {
-            Letter::Character | Letter::String => (1, &[1]),
+            Letter::Character | Letter::String | Letter::Instruction => (1, &[1]),
             Letter::Float => (8, &[4, 8]),
             Letter::Address => (8, &[8]),
             _ => (4, &[1, 2, 4, 8]),
@@ -95,14 +104,14 @@ impl Format {
         if !fits.contains(&size) {
             return Err(format!("{text:?}: this format has no units of {size} bytes"));
         }
-        let most = if letter == Letter::String { MOST_STRINGS } else { MOST_UNITS };
+        let most = if letter.is_of_any_size() { MOST_STRINGS } else { MOST_UNITS };
         Ok(Self { count: count.min(most), letter, size, is_cut: count > most })
     }
 
     /// Units on one line, as gdb has them.
     pub fn per_line(&self) -> usize {
         match (self.letter, self.size) {
-            (Letter::String, _) => 1,
+            (Letter::String | Letter::Instruction, _) => 1,
             (_, 8) => 2,
             (_, 4) => 4,
             _ => 8,
@@ -125,7 +134,7 @@ impl Format {
             Letter::Float if self.size == 4 => write!(text, "{}", float32(value as u32)),
             Letter::Float => write!(text, "{}", float64(value)),
             Letter::Address => write!(text, "{value:#x}"),
-            Letter::String => Ok(()),
+            Letter::String | Letter::Instruction => Ok(()),
         };
     }
 }
@@ -253,9 +262,9 @@ mod tests {
         assert_eq!(Format::parse("f"), format(1, Letter::Float, 8));
         let cut = Format::parse("99999999999999999999xb").unwrap();
         assert_eq!((cut.count, cut.is_cut), (MOST_UNITS, true));
-        for bad in ["0x", "i", "3q", "xd", "bw", "ah", "fb", "sw", "cg", "-1x"] {
+        assert_eq!(Format::parse("5i"), format(5, Letter::Instruction, 1));
+        for bad in ["0x", "iw", "3q", "xd", "bw", "ah", "fb", "sw", "cg", "-1x"] {
             assert!(Format::parse(bad).is_err(), "{bad}");
         }
-        assert!(Format::parse("5i").unwrap_err().contains("gdb -p PID"));
     }
 }

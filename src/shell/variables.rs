@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::locals::{Local, Target};
+use crate::sys::fork::Child;
 use crate::sys::slots::{NotAdded, Slots};
 
 /// Variables at most.
@@ -46,6 +47,6 @@ pub fn beside(locals: &[Local]) -> Vec<Local> {
 }
 
 /// In a forked child, which keeps them.
-pub fn reset_in_child() {
-    VARIABLES.reset_in_child();
+pub fn reset_in_child(child: Child) {
+    VARIABLES.reset_in_child(child);
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering}
 use std::time::Duration;
 
 use super::futex::Lock;
-use super::raw;
+use super::{own, raw};
 
 /// Bytes kept aside for the time when the kernel gives none. One step of a job needs less than half.
 const RESERVE: usize = 4 << 20;
@@ -80,6 +80,7 @@ pub fn reserve() {
     if RESERVE_START.load(Ordering::Relaxed) == 0 {
         let reserve = map(RESERVE);
         if !reserve.is_null() {
+            own::add(reserve as usize, RESERVE);
             RESERVE_START.store(reserve as usize, Ordering::Relaxed);
             RESERVE_LEFT.store(RESERVE, Ordering::Relaxed);
         }
@@ -117,6 +118,7 @@ unsafe impl dlmalloc::Allocator for Mappings {
         }
         let now = MAPPED.fetch_add(size, Ordering::Relaxed) + size;
         PEAK.fetch_max(now, Ordering::Relaxed);
+        own::add(region as usize, size);
         (region, size, 0)
     }
 
@@ -138,6 +140,7 @@ unsafe impl dlmalloc::Allocator for Mappings {
         let done = unsafe { raw::syscall6(libc::SYS_munmap, [region as usize, size, 0, 0, 0, 0]) }.is_ok();
         if done {
             MAPPED.fetch_sub(size, Ordering::Relaxed);
+            own::remove(region as usize, size);
         }
         done
     }

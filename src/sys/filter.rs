@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
-use super::{clock, dumpable, memory, process, ptrace, raw, sibling};
+use super::{dumpable, link, memory, netlink, process, ptrace, raw, sibling};
 
 /// A call that filters like to punish, and that we can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,11 @@ pub enum Call {
     ReadMemory = 2,
     /// `ptrace`, in a process of its own.
     Trace = 4,
+    /// `socket` for netlink's `sock_diag`, and `getxattr`.
+    AskSockets = 8,
 }
 
-const ALL: u32 = 7;
+const ALL: u32 = 15;
 const STACK: usize = 64 << 10;
 /// Nanoseconds that a trial may take.
 const PATIENCE: u64 = 50_000_000;
@@ -58,7 +60,7 @@ pub fn look() {
         return;
     }
     GROWN.store(before != -1, Ordering::Relaxed);
-    let calls = [Call::CopyDescriptor, Call::ReadMemory, Call::Trace];
+    let calls = [Call::CopyDescriptor, Call::ReadMemory, Call::Trace, Call::AskSockets];
     let allowed =
         if before == -1 { calls.into_iter().filter(|call| survives(*call)).map(|call| call as u32).sum() } else { 0 };
     ALLOWED.fetch_and(allowed, Ordering::Relaxed);
@@ -85,7 +87,7 @@ fn survives(call: Call) -> bool {
     let pid = unsafe {
         sibling::spawn_in_our_memory(attempt, stack.end(), argument, &trial.alive, sibling::Descriptors::Shared)
     };
-    let gone = pid.is_ok_and(|pid| is_reaped(pid, &trial.alive));
+    let gone = pid.is_ok_and(|pid| sibling::wait_for_end(pid, &trial.alive, PATIENCE));
     dumpable::put_back();
     let survived = gone && trial.survived.load(Ordering::Acquire) == 1;
     if !gone && pid.is_ok() {
@@ -93,20 +95,6 @@ fn survives(call: Call) -> bool {
         Box::leak(trial);
     }
     survived
-}
-
-fn is_reaped(pid: i32, alive: &AtomicU32) -> bool {
-    let deadline = clock::monotonic().saturating_add(PATIENCE);
-    while clock::monotonic() < deadline {
-        sibling::wait_while(alive, 1, PATIENCE);
-        if sibling::reap(pid) {
-            return true;
-        }
-        // The kernel clears the word a moment before there is something to reap.
-        sibling::wait_while(alive, 0, 20_000);
-    }
-    sibling::kill(pid);
-    sibling::reap(pid)
 }
 
 extern "C" fn attempt(argument: *mut libc::c_void) -> libc::c_int {
@@ -124,6 +112,10 @@ extern "C" fn attempt(argument: *mut libc::c_void) -> libc::c_int {
         }
         Call::Trace => {
             let _ = ptrace::seize(0);
+        }
+        Call::AskSockets => {
+            drop(netlink::diagnosis());
+            let _ = link::attribute(c"/proc/self", c"system.sockprotoname", &mut [0; 8]);
         }
     }
     trial.survived.store(1, Ordering::Release);

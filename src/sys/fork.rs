@@ -1,8 +1,21 @@
-//! `pthread_atfork`.
+//! `pthread_atfork`, and the proof that one runs in its child handler.
 //!
-//! Context: the constructor.
+//! Context: the constructor registers; [`Child`] is for forked children.
 
 use super::{Errno, Result};
+
+/// A forked child in which nothing but the thread that forked has run yet: what other threads of the parent were at,
+/// nobody is at here.
+#[derive(Clone, Copy, Debug)]
+pub struct Child(());
+
+impl Child {
+    /// # Safety
+    /// The calling thread is the only one of its process, and of what it resets with this nobody has a reference.
+    pub unsafe fn new() -> Self {
+        Self(())
+    }
+}
 
 /// Makes the application's allocator initialise itself, and with it register its own fork handlers.
 pub fn touch_malloc() {

@@ -6,6 +6,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::fork::Child;
 use super::raw;
 
 /// Sleeps while `word` holds `expected`, at most `timeout`. Returns early on a wake, on a change, or
@@ -152,8 +153,8 @@ impl<T> Guarded<T> {
 
     /// In a forked child: a thread that is not there may have held the lock in the middle of a change. The old
     /// value is forgotten, not dropped.
-    pub fn replace_in_child(&self, value: T) {
-        // SAFETY: the child has one thread, which runs this.
+    pub fn replace_in_child(&self, value: T, _: Child) {
+        // SAFETY: the child has one thread, which runs this and has no reference to the value, as its token says.
         unsafe { self.value.get().write(value) };
         self.lock.release();
     }

@@ -46,6 +46,15 @@ pub fn end(role: Role) {
     }
 }
 
+/// Whether descriptor `number` of the application's table is one of these.
+pub fn has(number: RawFd) -> bool {
+    let noted = |lent: &Lent| {
+        let word = lent.open.get(number as usize / 64).map_or(0, |word| word.load(Ordering::Relaxed));
+        lent.tid.load(Ordering::Relaxed) != 0 && word >> (number % 64) & 1 == 1
+    };
+    number >= 0 && LENT.iter().any(noted)
+}
+
 /// Notes that `descriptor` is open, or (before it is closed) not any more.
 pub fn note(descriptor: RawFd, open: bool) {
     let works = |lent: &&Lent| match lent.tid.load(Ordering::Relaxed) {
@@ -61,6 +70,15 @@ pub fn note(descriptor: RawFd, open: bool) {
             word.fetch_and(!bit, Ordering::Relaxed)
         };
     }
+}
+
+/// Whether the calling thread works for us and has noted `descriptor` as open.
+pub fn is_noted(descriptor: RawFd) -> bool {
+    let own = process::tid();
+    let Some(lent) = LENT.iter().find(|lent| lent.tid.load(Ordering::Relaxed) == own) else { return false };
+    lent.open
+        .get(descriptor as usize / 64)
+        .is_some_and(|word| word.load(Ordering::Relaxed) >> (descriptor % 64) & 1 == 1)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reading symbolic links, those of `/proc` above all.
+//! Reading symbolic links, those of `/proc` above all, and what they lead to says of itself.
 //!
 //! Context: any; no allocation, no lock.
 
@@ -17,6 +17,15 @@ pub fn read_link_at<'a>(folder: RawFd, path: &CStr, buffer: &'a mut [u8]) -> Res
     let arguments = [folder as usize, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0];
     // SAFETY: `path` is NUL-terminated, and the kernel writes at most `buffer.len()` bytes into `buffer`.
     let count = unsafe { raw::syscall6(libc::SYS_readlinkat, arguments)? };
+    Ok(buffer.get(..count).unwrap_or_default())
+}
+
+/// The extended attribute `name` of what `path` leads to in the end; empty when it is longer than `buffer`.
+pub fn attribute<'a>(path: &CStr, name: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let target = buffer.as_mut_ptr() as usize;
+    let arguments = [path.as_ptr() as usize, name.as_ptr() as usize, target, buffer.len(), 0, 0];
+    // SAFETY: both strings are NUL-terminated, and the kernel writes at most `buffer.len()` bytes into `buffer`.
+    let count = unsafe { raw::syscall6(libc::SYS_getxattr, arguments)? };
     Ok(buffer.get(..count).unwrap_or_default())
 }
 

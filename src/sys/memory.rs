@@ -115,6 +115,15 @@ fn by_pipe(address: u64, buffer: &mut [u8]) -> usize {
     done
 }
 
+/// Which pages of `length` bytes from `start` on are in memory (man 2 mincore): bit 0 of a byte for each. Of a file,
+/// whether it is in the page cache, where the process may know that.
+pub fn resident(start: u64, length: u64, pages: &mut [u8]) -> Result<(), Errno> {
+    let length = length.min((pages.len() as u64).saturating_mul(4096));
+    let arguments = [start as usize, length as usize, pages.as_mut_ptr() as usize, 0, 0, 0];
+    // SAFETY: the kernel writes a byte a page, for which `pages` has room; pages are 4096 bytes at least.
+    unsafe { raw::syscall6(libc::SYS_mincore, arguments) }.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,6 +81,26 @@ impl Output {
     }
 }
 
+/// Writes `line` to `descriptor` of the calling thread's table, in one, if that can be had within `patience`; not at
+/// all to a pipe without a reader, which would raise SIGPIPE. The descriptor is used as it is: to duplicate it and to
+/// close that would drop the record locks that this process has on the file (man 2 fcntl).
+pub fn write_line(descriptor: RawFd, line: &[u8], patience: Duration) -> Result<()> {
+    if descriptor < 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: for the time of the call only; a closed one polls as POLLNVAL.
+    let ready = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let mut ready = [PollFd::new(ready, PollFlags::POLLOUT)];
+    poll(&mut ready, Some(patience))?;
+    let [entry] = &ready;
+    if entry.revents() != Some(PollFlags::POLLOUT) {
+        return Err(Errno::EAGAIN);
+    }
+    let arguments = [descriptor as usize, line.as_ptr() as usize, line.len(), 0, 0, 0];
+    // SAFETY: the kernel only reads `line`.
+    unsafe { raw::syscall6(libc::SYS_write, arguments) }.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::procfs::File;
-use super::{Errno, Result, clock, raw, signal};
+use super::{Errno, Result, clock, own, raw, signal};
 
 /// A mapping of our own with an unmapped page below it, for a stack.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ impl Mapping {
         let arguments = [start + Self::GUARD, length - Self::GUARD, protection, 0, 0, 0];
         // SAFETY: the range lies in the mapping made above.
         unsafe { raw::syscall6(libc::SYS_mprotect, arguments)? };
+        own::add(mapping.start, mapping.length);
         Ok(mapping)
     }
 
@@ -46,6 +47,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        own::remove(self.start, self.length);
         // SAFETY: the mapping is ours and its owner let go of it.
         let _ = unsafe { raw::syscall6(libc::SYS_munmap, [self.start, self.length, 0, 0, 0, 0]) };
     }
@@ -108,6 +110,22 @@ pub fn reap(pid: i32) -> bool {
         Ok(reaped) => reaped != 0,
         Err(error) => error == Errno::ECHILD,
     }
+}
+
+/// Waits until `pid`, whose word is `alive`, has ended and is reaped; kills it when that takes longer than `nanoseconds`.
+/// False when it is not gone even then: it may still use what it was given.
+pub fn wait_for_end(pid: i32, alive: &AtomicU32, nanoseconds: u64) -> bool {
+    let deadline = clock::monotonic().saturating_add(nanoseconds);
+    while clock::monotonic() < deadline {
+        wait_while(alive, 1, nanoseconds);
+        if reap(pid) {
+            return true;
+        }
+        // The kernel clears the word a moment before there is something to reap.
+        wait_while(alive, 0, 20_000);
+    }
+    kill(pid);
+    reap(pid)
 }
 
 /// Asks the kernel to kill the calling process when the thread that made it ends.

@@ -9,6 +9,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+use super::fork::Child;
 use super::futex::{self, Guarded};
 use super::signal;
 
@@ -109,7 +110,7 @@ impl<T: Send + Sync, const N: usize> Slots<T, N> {
 
     /// In a forked child: nobody uses anything, and nobody is in the middle of a change. What was being removed is
     /// forgotten, not freed: the thread that forked may be the one that used it.
-    pub fn reset_in_child(&self) {
+    pub fn reset_in_child(&self, child: Child) {
         self.forks.fetch_add(1, Ordering::Relaxed);
         for slot in &self.slots {
             if slot.state.load(Ordering::Relaxed) & STANDS != 0 {
@@ -119,7 +120,7 @@ impl<T: Send + Sync, const N: usize> Slots<T, N> {
                 slot.value.store(std::ptr::null_mut(), Ordering::Relaxed);
             }
         }
-        self.change.replace_in_child(());
+        self.change.replace_in_child((), child);
     }
 
     fn enter<'a>(&'a self, slot: &'a Slot<T>) -> Option<Use<'a, T>> {
@@ -230,7 +231,8 @@ mod tests {
         let slots = Slots::<u32, 2>::new();
         slots.add(1, |_| false).unwrap();
         let used = slots.find(|it| *it == 1);
-        slots.reset_in_child();
+        // SAFETY: nobody else knows these slots.
+        slots.reset_in_child(unsafe { Child::new() });
         drop(used);
         assert!(remove(&slots, 1));
     }

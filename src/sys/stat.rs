@@ -16,10 +16,14 @@ pub struct Status {
     pub inode: u64,
     /// Bytes.
     pub size: u64,
+    /// It has no name any more (or never had one).
+    pub nameless: bool,
     /// Owner.
     pub uid: u32,
     /// Type and permissions.
     pub mode: u32,
+    /// Which device a device file is, as `makedev` composes it.
+    special: u64,
 }
 
 impl Status {
@@ -31,6 +35,17 @@ impl Status {
     /// A socket of any kind.
     pub fn is_socket(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+
+    /// A pipe or FIFO.
+    pub fn is_pipe(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFIFO
+    }
+
+    /// Major and minor number of a character device.
+    pub fn character_device(&self) -> Option<(u32, u32)> {
+        let is_one = self.mode & libc::S_IFMT == libc::S_IFCHR;
+        is_one.then(|| (libc::major(self.special), libc::minor(self.special)))
     }
 
     /// Which file it is: device and inode.
@@ -74,7 +89,9 @@ fn fill(call: impl FnOnce(usize) -> Result<usize>) -> Result<Status> {
         device: stat.st_dev,
         inode: stat.st_ino,
         size: stat.st_size.cast_unsigned(),
+        nameless: stat.st_nlink == 0,
         uid: stat.st_uid,
         mode: stat.st_mode,
+        special: stat.st_rdev,
     })
 }

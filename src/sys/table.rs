@@ -39,6 +39,24 @@ pub fn close(number: RawFd) {
     drop(File::from_raw(number));
 }
 
+/// Closes the descriptor, and tells what the kernel said: it is closed even after an error (man 2 close), but for EBADF.
+pub fn try_close(number: RawFd) -> Result<()> {
+    // SAFETY: nothing of ours uses it: the caller has looked.
+    unsafe { raw::syscall6(libc::SYS_close, [number as usize, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// A duplicate with the lowest free number.
+pub fn duplicate(number: RawFd, close_on_exec: bool) -> Result<RawFd> {
+    let command = if close_on_exec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+    control(number, command, 0).map(|copy| copy as RawFd)
+}
+
+/// Ends both directions of a socket, for everyone who has it open; whoever waits in a call on it wakes up.
+pub fn shut_down(number: RawFd) -> Result<()> {
+    // SAFETY: shutdown touches no memory.
+    unsafe { raw::syscall6(libc::SYS_shutdown, [number as usize, libc::SHUT_RDWR as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
 /// Closes every descriptor from `first` on.
 pub fn close_from(first: RawFd) {
     // SAFETY: close_range touches no memory.

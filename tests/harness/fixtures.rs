@@ -72,7 +72,8 @@ pub fn build(name: &str, compiler: Compiler, flags: &[&str]) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     (compiler, flags).hash(&mut hasher);
     let output = output_directory().join(format!("{name}-{:08x}", hasher.finish() as u32));
-    let headers = ["c-tests/sentinel.h", "c-tests/janitor.h", "include/manhole.h"].map(|name| root().join(name));
+    let headers = ["c-tests/sentinel.h", "c-tests/janitor.h", "c-tests/waiting.h", "include/manhole.h"]
+        .map(|name| root().join(name));
     let modified = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
     if modified(&output) > headers.iter().map(|it| modified(it)).fold(modified(&source), Option::max) {
         return output;

@@ -14,6 +14,7 @@
 //! | `family` | processes that a host made or became |
 //! | `gdb`, `eu_stack` | the same process seen by others |
 //! | `names` | when two spellings name one function |
+//! | `records` | answers in JSON |
 //! | `compare` | ours against an oracle's, frame by frame |
 
 #![allow(dead_code, reason = "every test file compiles this module for itself and uses its part of it")]
@@ -28,6 +29,7 @@ pub mod fixtures;
 pub mod gdb;
 pub mod host;
 pub mod names;
+pub mod records;
 pub mod session;
 
 use std::path::{Path, PathBuf};

@@ -17,8 +17,11 @@ use crate::signal;
 /// `manhole-cli list` shows every manhole of this machine that you may see, and removes the stale sockets in /tmp
 /// that are yours (as root: anybody's).
 ///
+/// ^C ends the running command, or gives a new prompt; a second one within a second that brings no answer ends this
+/// program. ^D and `exit` leave. With -c, ^C ends both.
+///
 /// Exit status: 0 success; 1 the command failed, or a stale socket could not be removed; 2 wrong usage; 3 no manhole,
-/// not let in, or no answer; 141 the output was closed.
+/// not let in, or no answer; 130 ended by ^C; 141 the output was closed.
 #[derive(Debug, Parser)]
 #[command(name = "manhole-cli", version)]
 #[command(group(ArgGroup::new("before").args(["usr1", "usr2", "number"])))]

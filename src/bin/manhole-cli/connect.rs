@@ -35,6 +35,17 @@ pub struct Connection {
     pub pid: u32,
 }
 
+/// What the server is told by the name of our socket, before the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Frames: one command for a script.
+    Frames,
+    /// A person, without colours.
+    Person,
+    /// A person at a terminal that shows colours.
+    Terminal,
+}
+
 /// Why one try at one path did not succeed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Obstacle {
@@ -55,14 +66,14 @@ pub enum Obstacle {
 }
 
 /// Tries until `timeout` has passed, at least once. `sent` is the signal that was to open the manhole.
-pub fn open(target: &Target, timeout: Duration, framed: bool, hand: Hand, sent: Option<i32>) -> Result<Connection> {
+pub fn open(target: &Target, timeout: Duration, kind: Kind, hand: Hand, sent: Option<i32>) -> Result<Connection> {
     let deadline = Instant::now() + timeout;
     if let Target::Process(pid) = target {
         // Of a stopped process the queue may be full. When no hand can be lent, connecting may succeed all the same.
         let _ = hand.lend(*pid);
     }
     loop {
-        let (path, obstacle) = match try_all(target, deadline, framed) {
+        let (path, obstacle) = match try_all(target, deadline, kind) {
             Ok(connection) => return Ok(connection),
             Err(obstacle) => obstacle,
         };
@@ -78,14 +89,14 @@ pub fn open(target: &Target, timeout: Duration, framed: bool, hand: Hand, sent: 
 }
 
 /// One try at each place where the socket may be; the most telling obstacle if none succeeds.
-fn try_all(target: &Target, deadline: Instant, framed: bool) -> std::result::Result<Connection, (PathBuf, Obstacle)> {
+fn try_all(target: &Target, deadline: Instant, kind: Kind) -> std::result::Result<Connection, (PathBuf, Obstacle)> {
     let (expected, places) = match target {
         Target::Socket(path) => (target.pid().map_or(Expected::Own, Expected::Named), vec![path.clone()]),
         Target::Process(pid) => (Expected::Process(*pid), places(*pid)),
     };
     let mut worst = (places.first().cloned().unwrap_or_default(), Obstacle::Absent);
     for place in places {
-        match try_one(&place, expected, deadline, framed) {
+        match try_one(&place, expected, deadline, kind) {
             Ok(connection) => return Ok(connection),
             Err(obstacle) if worst.1 == Obstacle::Absent => worst = (place, obstacle),
             Err(_) => {}
@@ -130,10 +141,10 @@ pub fn try_one(
     path: &Path,
     expected: Expected,
     deadline: Instant,
-    framed: bool,
+    kind: Kind,
 ) -> std::result::Result<Connection, Obstacle> {
     let (address, _open) = address(path)?;
-    let stream = fresh(framed).map_err(Obstacle::Other)?;
+    let stream = fresh(kind).map_err(Obstacle::Other)?;
     // The send timeout bounds a connect that waits for a place in the server's queue (man 7 socket). 0 would be
     // no bound at all.
     let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
@@ -155,15 +166,16 @@ pub fn try_one(
     Ok(Connection { stream, pid: credentials.pid })
 }
 
-/// An unconnected socket; with the name that asks for frames if `framed`.
-fn fresh(framed: bool) -> nix::Result<UnixStream> {
+/// An unconnected socket, with the name that says what it is for.
+fn fresh(kind: Kind) -> nix::Result<UnixStream> {
     loop {
         let socket = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         let stream = UnixStream::from(socket);
-        if !framed {
-            return Ok(stream);
-        }
-        let name = protocol::client_name(std::process::id(), nonce());
+        let name = match kind {
+            Kind::Person => return Ok(stream),
+            Kind::Frames => protocol::client_name(std::process::id(), nonce()),
+            Kind::Terminal => protocol::terminal_name(std::process::id(), nonce()),
+        };
         match socket::bind(stream.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?) {
             Err(Errno::EADDRINUSE) => {}
             result => return result.map(|()| stream),

@@ -7,7 +7,7 @@
 //!
 //! Exit status: 0 success; 1 the command failed, or `list` could not remove a stale socket that is ours to remove;
 //! 2 wrong usage, of this program or of the command;
-//! 3 no manhole, not let in, or no answer; 141 our output was closed (as a shell reports SIGPIPE).
+//! 3 no manhole, not let in, or no answer; 130 ended by ^C; 141 our output was closed (as a shell reports SIGPIPE).
 #![forbid(unsafe_code)]
 
 mod absence;
@@ -25,12 +25,13 @@ mod relay;
 mod settings;
 mod signal;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use arguments::{Arguments, Goal};
+use connect::Kind;
 use hand::Hand;
 
 /// Why this program ends without having done what it was asked for.
@@ -94,9 +95,20 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         signal::send(pid, number, arguments.timeout)?;
     }
     let hand = Hand { speaks: arguments.command.is_none() };
-    let connection = connect::open(target, arguments.timeout, arguments.command.is_some(), hand, sent)?;
+    let kind = match &arguments.command {
+        Some(_) => Kind::Frames,
+        None if shows_colours() => Kind::Terminal,
+        None => Kind::Person,
+    };
+    let connection = connect::open(target, arguments.timeout, kind, hand, sent)?;
     match &arguments.command {
         Some(line) => command::run(connection, line, arguments.timeout, hand),
         None => relay::run(connection, hand),
     }
+}
+
+/// Whether standard output is a terminal, and nobody says that it should have no colours (no-color.org).
+fn shows_colours() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stdout().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }

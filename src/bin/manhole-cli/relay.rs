@@ -1,16 +1,20 @@
 //! A person's session: bytes both ways until the server ends it.
 //!
 //! Context: the client. Bytes pass unchanged; the terminal's line editing is the kernel's. Neither side
-//! can block the other: while the server does not read, its output still flows.
+//! can block the other: while the server does not read, its output still flows. ^C is passed on as a byte, and ends
+//! this program only when the server does not answer it.
 
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use manhole::protocol;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{self, MsgFlags};
 
 use crate::connect::Connection;
@@ -18,6 +22,10 @@ use crate::hand::{self, Hand};
 use crate::{Failure, Result, output, say};
 
 const CHUNK: usize = 64 * 1024;
+/// The key ^C, as the server understands it.
+const INTERRUPT: u8 = 3;
+/// A second ^C so soon, and no answer to the first: the server does not hear.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// Relays until the server closes: 0; at once, whether standard input has ended or not.
 pub fn run(connection: Connection, hand: Hand) -> Result<ExitCode> {
@@ -29,12 +37,15 @@ pub fn run(connection: Connection, hand: Hand) -> Result<ExitCode> {
         pending: Vec::new(),
         input_open: true,
         first: Vec::new(),
+        interrupts: interrupts().map_err(|errno| Failure::Unreachable(format!("signalfd: {}", errno.desc())))?,
+        interrupted: None,
     };
     session.connection.stream.set_nonblocking(true).map_err(|error| Failure::lost(&error.to_string()))?;
     let (mut silence, mut told) = (hand::SILENCE, None);
     loop {
         match session.step(PollTimeout::try_from(silence).unwrap_or(PollTimeout::NONE))? {
             Step::Ended => break,
+            Step::Interrupted => return Ok(ExitCode::from(130)),
             Step::Moved => silence = hand::SILENCE,
             // Asked again after twice as long: a person may take hours to type, and the process may be stopped then.
             Step::Quiet => {
@@ -56,6 +67,15 @@ enum Step {
     /// Nothing happened for as long as we wait.
     Quiet,
     Ended,
+    /// Twice ^C, and no answer.
+    Interrupted,
+}
+
+/// SIGINT, as something to wait for.
+fn interrupts() -> nix::Result<SignalFd> {
+    let signals = SigSet::from(Signal::SIGINT);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
 struct Session<'a> {
@@ -67,6 +87,9 @@ struct Session<'a> {
     input_open: bool,
     /// The first bytes of the server's output, enough to see a refusal.
     first: Vec<u8>,
+    interrupts: SignalFd,
+    /// When ^C was passed on, and not answered yet.
+    interrupted: Option<Instant>,
 }
 
 impl Session<'_> {
@@ -77,16 +100,17 @@ impl Session<'_> {
             PollFd::new(self.connection.stream.as_fd(), PollFlags::POLLIN | when(may_send, PollFlags::POLLOUT)),
             // Without events a pipe still reports that its reader has gone.
             PollFd::new(self.output, PollFlags::empty()),
+            PollFd::new(self.interrupts.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.input, PollFlags::POLLIN),
         ];
-        let watched = if may_read { &mut ready[..] } else { &mut ready[..2] };
+        let watched = if may_read { &mut ready[..] } else { &mut ready[..3] };
         match poll(watched, patience) {
             Ok(0) => return Ok(Step::Quiet),
             Ok(_) => {}
             Err(Errno::EINTR) => return Ok(Step::Moved),
             Err(errno) => return Err(Failure::lost(errno.desc())),
         }
-        let [server, output, input] = ready.map(|entry| entry.revents().unwrap_or(PollFlags::empty()));
+        let [server, output, interrupts, input] = ready.map(|entry| entry.revents().unwrap_or(PollFlags::empty()));
         if output.contains(PollFlags::POLLERR) {
             return Err(Failure::OutputClosed);
         }
@@ -99,6 +123,10 @@ impl Session<'_> {
         }
         if may_read && !input.is_empty() {
             self.read_input();
+        }
+        // After the server's answer, and after what was typed before.
+        if !interrupts.is_empty() && self.interrupt() {
+            return Ok(Step::Interrupted);
         }
         Ok(Step::Moved)
     }
@@ -117,7 +145,23 @@ impl Session<'_> {
         let missing = protocol::REFUSED.len().saturating_sub(self.first.len()).min(count);
         self.first.extend_from_slice(&bytes[..missing]);
         output::write_all(self.output, bytes)?;
+        self.interrupted = None;
         Ok(false)
+    }
+
+    /// Passes ^C on; true when that is of no use any more.
+    fn interrupt(&mut self) -> bool {
+        if !matches!(self.interrupts.read_signal(), Ok(Some(_))) {
+            return false;
+        }
+        let is_deaf = self.interrupted.is_some_and(|since| since.elapsed() < IMPATIENCE);
+        if is_deaf || !self.input_open {
+            return true;
+        }
+        self.interrupted = Some(Instant::now());
+        self.pending.push(INTERRUPT);
+        self.send();
+        false
     }
 
     fn read_input(&mut self) {

@@ -33,6 +33,7 @@ pub const ADVICE: Names = names![
     MADV_COLLAPSE,
 ];
 
+/// Clocks (man 2 clock_gettime).
 pub const CLOCKS: Names = names![
     CLOCK_REALTIME,
     CLOCK_MONOTONIC,
@@ -254,6 +255,7 @@ pub const SEMOP_FLAGS: Names = &[(libc::IPC_NOWAIT as i64, "IPC_NOWAIT"), (0x100
 
 pub const SHUTDOWN_SIDES: Names = names![SHUT_RD, SHUT_WR, SHUT_RDWR];
 
+/// Signals without the real-time ones (man 7 signal).
 pub const SIGNALS: Names = names![
     SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV, SIGUSR2, SIGPIPE,
     SIGALRM, SIGTERM, SIGSTKFLT, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGXCPU, SIGXFSZ,

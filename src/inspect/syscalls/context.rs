@@ -18,6 +18,11 @@ pub trait Context {
     /// Writes what descriptor `number` refers to, a blank before it; nothing when that cannot be told.
     fn write_descriptor(&self, number: i32, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
+    /// What is known of the futex word that the thread waits for.
+    fn word(&self) -> Option<&str> {
+        None
+    }
+
     /// What `clock` (`CLOCK_*`) shows now; `None` when it is not ours to read.
     fn now(&self, clock: i32) -> Option<Duration>;
 }
@@ -26,6 +31,7 @@ pub trait Context {
 pub struct ThreadContext<'a> {
     tid: i32,
     sockets: Option<&'a Sockets>,
+    word: Option<&'a str>,
 }
 
 impl<'a> ThreadContext<'a> {
@@ -33,7 +39,12 @@ impl<'a> ThreadContext<'a> {
     /// observer does), and `/proc/self/fd` is empty once the first thread has exited. With `sockets`,
     /// prints the addresses of a socket instead of its inode.
     pub fn new(tid: i32, sockets: Option<&'a Sockets>) -> Self {
-        Self { tid, sockets }
+        Self { tid, sockets, word: None }
+    }
+
+    /// With this about the futex word that the thread waits for: which lock it is, who holds it.
+    pub fn with_word(self, word: Option<&'a str>) -> Self {
+        Self { word, ..self }
     }
 }
 
@@ -53,6 +64,10 @@ impl Context for ThreadContext<'_> {
         };
         f.write_str(" ")?;
         write_target(target, self.sockets, f)
+    }
+
+    fn word(&self) -> Option<&str> {
+        self.word
     }
 
     fn now(&self, clock: i32) -> Option<Duration> {

@@ -37,7 +37,7 @@ fn write_futex(writing: &Writing<'_>, first: usize, f: &mut fmt::Formatter<'_>) 
     ) {
         return Ok(false);
     }
-    write_pointer(argument(0), f)?;
+    write_word(argument(0), context, f)?;
     f.write_str(", ")?;
     write_futex_operation(operation, f)?;
     f.write_str(", ")?;
@@ -47,7 +47,9 @@ fn write_futex(writing: &Writing<'_>, first: usize, f: &mut fmt::Formatter<'_>) 
             write_relative(argument(3), 1, context, f)?;
         }
         libc::FUTEX_LOCK_PI | libc::FUTEX_LOCK_PI2 => {
-            write_owner(argument(0), context, f)?;
+            if context.word().is_none() {
+                write_owner(argument(0), context, f)?;
+            }
             // FUTEX_LOCK_PI has no flag for its clock: it is CLOCK_REALTIME.
             let clock = if command == libc::FUTEX_LOCK_PI { libc::CLOCK_REALTIME } else { clock };
             write_deadline(argument(3), clock, context, f)?;
@@ -63,6 +65,12 @@ fn write_futex(writing: &Writing<'_>, first: usize, f: &mut fmt::Formatter<'_>) 
         _ => {}
     }
     Ok(true)
+}
+
+/// Writes the word's address and what is known of it.
+fn write_word(address: u64, context: &dyn Context, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_pointer(address, f)?;
+    context.word().map_or(Ok(()), |word| write!(f, " {word}"))
 }
 
 /// The word of a priority-inheriting lock holds its owner's thread id.
@@ -126,7 +134,7 @@ fn write_futex_wait(writing: &Writing<'_>, first: usize, f: &mut fmt::Formatter<
         return Ok(false);
     };
     let argument = |index| writing.argument(first + index);
-    write_pointer(argument(0), f)?;
+    write_word(argument(0), context, f)?;
     write!(f, ", {}, mask={:#x}, ", argument(1), argument(2))?;
     write_flags(argument(3) as i32, FUTEX2_FLAGS, f)?;
     f.write_str(", ")?;

@@ -32,11 +32,13 @@ use std::fmt;
 
 use crate::stack::Call;
 
+pub use constants::{CLOCKS, SIGNALS};
 pub use context::{Context, ThreadContext};
 pub use numbers::name;
 pub use time::Span;
-pub use values::OpenFlags;
+pub use values::{OpenFlags, write_choice, write_flags};
 
+pub use signature::Names;
 use signature::{Argument, Kind, Writing};
 
 /// `call` with its constants named, nothing looked up: `futex(0x7f0c5c, FUTEX_WAIT_PRIVATE, 2, NULL)`.

@@ -24,10 +24,13 @@ pub const COMMAND: Command = Command {
     start: |arguments| match arguments {
         [] => {
             Ok(once(|_, out| {
-                TABLE.iter().map(Entry::built_in).for_each(|entry| out.put(&entry));
+                for (index, (family, commands)) in TABLE.iter().enumerate() {
+                    out.note(format!("{}{family}:\n", if index > 0 { "\n" } else { "" }));
+                    commands.iter().for_each(|command| out.put(&Entry::built_in(family, command)));
+                }
                 let registered = registered::each(Entry::registered);
                 if !registered.is_empty() {
-                    out.note("\nRegistered by the application, run on its thread `Manhole actor`:\n");
+                    out.note(format!("\n{REGISTERED}:\n"));
                     registered.iter().for_each(|entry| out.put(entry));
                 }
                 out.note("\nhelp COMMAND explains one, help filters what can stand behind a command: | grep, | head, | count.\n");
@@ -57,7 +60,10 @@ pub const COMMAND: Command = Command {
 };
 
 /// What `help` explains beside the commands.
-const FILTERS: &str = "filters";
+pub const FILTERS: &str = "filters";
+
+/// The heading of the application's commands.
+const REGISTERED: &str = "Registered by the application, run on its thread `Manhole actor`";
 
 record! {
     /// A filter.
@@ -83,6 +89,8 @@ record! {
     struct Entry as "command" {
         /// What one types.
         name: String,
+        /// What it is for: the heading under which it is listed.
+        family: &'static str,
         /// The level that a session needs for it: observe, operate or admin.
         level: &'static str,
         /// Its arguments.
@@ -99,7 +107,7 @@ record! {
 }
 
 impl Entry {
-    fn built_in(command: &Command) -> Self {
+    fn built_in(family: &'static str, command: &Command) -> Self {
         let schema = |schema: &crate::shell::record::Schema| {
             let mut bytes = Vec::new();
             schema(&mut bytes);
@@ -107,6 +115,7 @@ impl Entry {
         };
         Self {
             name: command.name.to_owned(),
+            family,
             level: command.level.name(),
             synopsis: command.synopsis.to_owned(),
             summary: command.summary.to_owned(),
@@ -119,6 +128,7 @@ impl Entry {
     fn registered(command: &registered::Registered) -> Self {
         Self {
             name: command.name.clone(),
+            family: REGISTERED,
             level: Level::Operate.name(),
             synopsis: command.synopsis.clone(),
             summary: command.summary().to_owned(),
@@ -148,7 +158,10 @@ impl Line for Entry {
 }
 
 fn find(name: &str) -> Result<Entry, String> {
-    let built_in = TABLE.iter().find(|command| command.name == name).map(Entry::built_in);
+    let in_family = |(family, commands): &(&'static str, &[Command])| {
+        commands.iter().find(|command| command.name == name).map(|command| Entry::built_in(family, command))
+    };
+    let built_in = TABLE.iter().find_map(in_family);
     built_in.or_else(|| registered::one(name, Entry::registered)).ok_or_else(|| match nearest(name) {
         Some(known) => format!("no command {name:?}; did you mean {known}?"),
         None => format!("no command {name:?}"),

@@ -1,4 +1,4 @@
-//! `drop`: a session gives rights away.
+//! `drop`: a session gives rights away, or sees which it has.
 
 #![forbid(unsafe_code)]
 
@@ -11,17 +11,21 @@ use crate::shell::record::Line;
 pub const COMMAND: Command = Command {
     name: "drop",
     level: Level::Observe,
-    synopsis: "observe|operate|admin",
-    summary: "Lower what this session may do. It cannot be raised again.",
-    help: "drop observe    only look from now on\n\n\
+    synopsis: "[observe|operate|admin]",
+    summary: "Lower what this session may do, for good; alone, show it.",
+    help: "drop            what this session may do\ndrop observe    only look from now on\n\n\
            observe looks; operate also sends signals, changes priorities and limits, and runs the application's own\n\
            commands; admin also changes memory and descriptors, and calls functions. The option level= says with what\n\
            a session begins.",
     schemas: &[Lowered::schema],
     start: |arguments| {
-        let [name] = arguments else { return Err("takes one level".to_owned()) };
-        let level = Level::parse(name).ok_or_else(|| format!("{name:?} is no level"))?;
+        let level = match arguments {
+            [] => None,
+            [name] => Some(Level::parse(name).ok_or_else(|| format!("{name:?} is no level"))?),
+            _ => return Err("takes one level".to_owned()),
+        };
         Ok(once(move |world, out| {
+            let level = level.unwrap_or(world.client.level);
             if level > world.client.level {
                 return Err(format!(
                     "this session has the level {}, which cannot be raised",

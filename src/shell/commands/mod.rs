@@ -5,18 +5,30 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod complete;
+mod descriptors;
 mod environment;
 mod examine;
+mod facts;
 mod help;
+mod history;
 mod load;
 mod locals;
+mod locks;
 mod lower;
 mod malloc;
+mod memory;
 mod modules;
 mod options;
+mod profile;
+mod search;
+mod sessions;
 mod stacks;
 mod symbols;
+mod syscalls;
 mod threads;
+mod touch;
+mod watch;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -30,25 +42,73 @@ use crate::shell::output::Output;
 use crate::shell::record::Line;
 pub use stacks::write_all as write_stacks;
 
-/// All commands, in the order in which `help` lists them.
-pub const TABLE: &[Command] = &[
-    help::COMMAND,
-    stacks::COMMAND,
-    threads::COMMAND,
-    modules::COMMAND,
-    symbols::COMMAND,
-    examine::COMMAND,
-    locals::COMMAND,
-    malloc::COMMAND,
-    malloc::TRIM,
-    call::COMMAND,
-    load::COMMAND,
-    environment::SET,
-    environment::UNSET,
-    options::COMMAND,
-    lower::COMMAND,
-    EXIT,
+/// All commands by what they are for, as `help` lists them: a heading, and its commands.
+pub const TABLE: &[(&str, &[Command])] = &[
+    ("Looking at threads", &[stacks::COMMAND, threads::COMMAND, syscalls::COMMAND, locks::COMMAND, profile::COMMAND]),
+    (
+        "Looking at memory and code",
+        &[
+            memory::totals::COMMAND,
+            memory::mappings::COMMAND,
+            malloc::COMMAND,
+            modules::COMMAND,
+            symbols::COMMAND,
+            examine::COMMAND,
+            search::COMMAND,
+            locals::COMMAND,
+        ],
+    ),
+    (
+        "Looking at the process",
+        &[
+            facts::STATUS,
+            facts::CMDLINE,
+            facts::ENV,
+            facts::AUXV,
+            facts::UPTIME,
+            facts::CGROUP,
+            descriptors::COMMAND,
+            memory::limits::COMMAND,
+            facts::SIGNALS,
+            facts::TIMERS,
+        ],
+    ),
+    (
+        "Touching",
+        &[
+            touch::SIGNAL,
+            touch::NICE,
+            touch::AFFINITY,
+            touch::RLIMIT,
+            touch::CLOSE,
+            touch::DUP,
+            touch::SET,
+            malloc::TRIM,
+            call::COMMAND,
+            load::COMMAND,
+            environment::SET,
+            environment::UNSET,
+        ],
+    ),
+    (
+        "This session",
+        &[
+            help::COMMAND,
+            options::COMMAND,
+            lower::COMMAND,
+            sessions::COMMAND,
+            history::COMMAND,
+            watch::COMMAND,
+            complete::COMMAND,
+            EXIT,
+        ],
+    ),
 ];
+
+/// All commands.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    TABLE.iter().flat_map(|(_, commands)| commands.iter())
+}
 
 const EXIT: Command = Command {
     name: "exit",
@@ -109,7 +169,7 @@ impl<F: FnMut(&mut World, &mut Output) -> Result<(), String>> Job for Once<F> {
 /// The name of a command, built in or registered, that `word` may be meant for.
 pub(super) fn nearest(word: &str) -> Option<String> {
     let registered = registered::each(|command| command.name.clone());
-    let names = TABLE.iter().map(|command| command.name).chain(registered.iter().map(String::as_str));
+    let names = all().map(|command| command.name).chain(registered.iter().map(String::as_str));
     nearest::nearest(word, names).map(str::to_owned)
 }
 

@@ -42,6 +42,7 @@ pub use gaze::parse as parse_syscall;
 use gaze::{Blocked, Gaze, Identity};
 pub use native::restorer as signal_restorer;
 use ptrace::{Copies, Failure, Patience, Snapshot, Tracer, Want};
+pub use settle::LEFT as SETTLED_NANOSECONDS;
 use settle::Settling;
 pub use standing::{Standing, interrupted_registers, own_registers};
 use window::{Copied, Pieces, Window};
@@ -101,6 +102,8 @@ pub struct Capture {
     pub methods: Methods,
     /// The calling thread, if it is one of the application.
     pub standing: Option<Standing>,
+    /// The caller has just seen every thread run for longer than [`SETTLED_NANOSECONDS`]: none is leaving a call.
+    pub are_settled: bool,
     tracer: Tracer,
     statistics: Statistics,
 }
@@ -138,6 +141,7 @@ impl Capture {
             limits,
             own: self.standing.map_or_else(process::tid, |standing| standing.tid),
             standing: self.standing,
+            are_settled: self.are_settled,
             total: 0,
             dumpable: Dumpable::default(),
             patience: Patience::new(),
@@ -168,6 +172,7 @@ struct Dump<'a> {
     limits: &'a Limits,
     own: i32,
     standing: Option<Standing>,
+    are_settled: bool,
     /// Frames of all threads so far.
     total: usize,
     dumpable: Dumpable,
@@ -274,7 +279,7 @@ impl Dump<'_> {
     fn settled_look(&mut self, tid: i32) -> Option<(Doing, Found)> {
         for _ in 0..LOOKS {
             match self.look(tid)? {
-                (Doing::Running, _) if !self.settling.has_run(tid) => {}
+                (Doing::Running, _) if !self.are_settled && !self.settling.has_run(tid) => {}
                 settled => return Some(settled),
             }
         }

@@ -10,7 +10,7 @@
 use crate::sys::{clock, raw};
 
 /// Nanoseconds on a processor after which a thread has left the call that it was leaving.
-const LEFT: u64 = 40_000;
+pub const LEFT: u64 = 40_000;
 /// Nanoseconds that one thread may take for that, and all threads of one dump: on a machine with more
 /// runnable threads than processors they must wait for their turn first.
 const ONE: u64 = 4_000_000;

@@ -13,8 +13,16 @@ pub struct Mapping<'a> {
     pub start: u64,
     /// Address behind the last.
     pub end: u64,
+    /// As printed: `rwxp`, a `-` for what it may not be, `s` at the end for shared.
+    pub permissions: [u8; 4],
+    /// May be read.
+    pub readable: bool,
+    /// May be written.
+    pub writable: bool,
     /// May be executed.
     pub executable: bool,
+    /// What is written there others see: MAP_SHARED.
+    pub shared: bool,
     /// Offset in the file.
     pub offset: u64,
     /// Device of the file, as `st_dev` has it.
@@ -66,7 +74,7 @@ pub fn read(file: &File, mut each: impl FnMut(&Mapping<'_>)) -> Result<()> {
 pub fn parse(line: &[u8]) -> Option<Mapping<'_>> {
     let (start, rest) = hexadecimal(line)?;
     let (end, rest) = hexadecimal(rest.strip_prefix(b"-")?)?;
-    let [b' ', _read, _write, execute, _shared, b' ', rest @ ..] = rest else { return None };
+    let [b' ', read, write, execute, share, b' ', rest @ ..] = rest else { return None };
     let (offset, rest) = hexadecimal(rest)?;
     let (major, rest) = hexadecimal(rest.strip_prefix(b" ")?)?;
     let (minor, rest) = hexadecimal(rest.strip_prefix(b":")?)?;
@@ -80,7 +88,22 @@ pub fn parse(line: &[u8]) -> Option<Mapping<'_>> {
         rest = tail;
     }
     let device = device(major, minor);
-    (start < end).then_some(Mapping { start, end, executable: *execute == b'x', offset, device, inode, path: rest })
+    let permissions = [*read, *write, *execute, *share];
+    let (readable, writable) = (*read == b'r', *write == b'w');
+    let (executable, shared) = (*execute == b'x', *share == b's');
+    (start < end).then_some(Mapping {
+        start,
+        end,
+        permissions,
+        readable,
+        writable,
+        executable,
+        shared,
+        offset,
+        device,
+        inode,
+        path: rest,
+    })
 }
 
 /// Hexadecimal digits at the start of `text`, at least one, and what follows them.

@@ -11,7 +11,7 @@ use manhole::protocol::{self, Event, EventDecoder};
 use nix::unistd::geteuid;
 
 use super::{Entry, State};
-use crate::connect::{self, Connection, Obstacle};
+use crate::connect::{self, Connection, Kind, Obstacle};
 use crate::peer::Expected;
 
 /// Asks those that listen and are ours, for at most `timeout`.
@@ -31,7 +31,7 @@ pub fn ask(entries: &mut [Entry], timeout: Duration) {
 
 fn one(entry: &mut Entry, deadline: Instant) {
     let (Some(pid), Some(path)) = (entry.pid, entry.socket.clone()) else { return };
-    match connect::try_one(&path, Expected::Process(pid), deadline, true) {
+    match connect::try_one(&path, Expected::Process(pid), deadline, Kind::Frames) {
         Ok(connection) => entry.state = if answers(connection, deadline) { State::Answers } else { State::Silent },
         Err(obstacle) => describe(entry, &path, &obstacle),
     }

@@ -186,7 +186,7 @@ impl Call {
 fn check_function(address: u64, text: &str) -> Result<(), String> {
     let at = mappings::around(address).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))?.at;
     match at {
-        Some(at) if at.executable => Ok(()),
+        Some(at) if at.is_executable() => Ok(()),
         Some(at) => {
             Err(format!("{text} is no function: {address:#x} is {}, which cannot be executed", at.describe(address)))
         }

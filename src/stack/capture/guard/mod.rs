@@ -31,6 +31,7 @@ use super::{Copied, native};
 use crate::stack::modules::Modules;
 use crate::stack::unwind::Unwinder;
 use crate::stack::{Ending, Frame, FrameSource, Limits, Method, Reason, ThreadStack};
+use crate::sys::fork::Child;
 use crate::sys::futex::Guarded;
 use crate::sys::memory::Live;
 use crate::sys::sibling::{self, Mapping};
@@ -290,8 +291,8 @@ pub fn ask(request: Request, nanoseconds: u64) -> Option<Result<Answer, Failure>
 }
 
 /// In a forked child: they are the parent's.
-pub fn reset_in_child() {
-    GUARDS.replace_in_child(Vec::new());
+pub fn reset_in_child(only: Child) {
+    GUARDS.replace_in_child(Vec::new(), only);
 }
 
 impl Crash {

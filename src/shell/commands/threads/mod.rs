@@ -1,6 +1,8 @@
-//! `threads`: who there is and what each does now.
+//! `threads`: who there is and what each does now; or, in `top`, what each uses of the processors.
 
 #![forbid(unsafe_code)]
+
+mod top;
 
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crate::protocol::Status;
 use crate::record;
 use crate::shell::json::Bytes;
 use crate::shell::output::Output;
+use crate::shell::parse::Arguments;
 use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
 use crate::stack::capture::dumpable::Dumpable;
@@ -23,14 +26,28 @@ use crate::sys::procfs;
 pub const COMMAND: Command = Command {
     name: "threads",
     level: Level::Observe,
-    synopsis: "[TID|NAME-GLOB]",
-    summary: "List the threads: name, state, CPU time, the system call each sits in with its arguments.",
-    help: "threads\nthreads 'io_thd_*'\n\nCPU time is in seconds, user and kernel together. A running thread has no system call to show.",
-    schemas: &[Row::schema],
-    start: |arguments| match arguments {
-        [] => Ok(Box::new(List { which: None, rest: None, shown: 0, sockets: Sockets::default() })),
-        [which] => Ok(Box::new(List { which: Some(which.clone()), rest: None, shown: 0, sockets: Sockets::default() })),
-        _ => Err("takes one thread id or glob".to_owned()),
+    synopsis: "[TID|NAME-GLOB] [--top [SECONDS]]",
+    summary: "List the threads: name, state, CPU time, system call; or, by CPU share, those that run.",
+    help: "threads                 every thread, and the system call that it sits in, with its arguments\n\
+           threads 'io_thd_*'      some\n\
+           threads --top           who uses the processors: shares over one second, the largest first\n\
+           threads 'io_*' --top 5  of some threads, over five seconds; ^C ends it early and shows what there is\n\n\
+           CPU time is in seconds, user and kernel together. A running thread has no system call to show.\n\
+           --top lists who ran at all. CPU % is a share of one processor, to the nanosecond; USER and SYS are\n\
+           counted by the kernel in ticks of 10 ms; SWITCHES: it blocked or yielded; FORCED: it was preempted.",
+    schemas: &[Row::schema, top::SCHEMAS[0], top::SCHEMAS[1]],
+    start: |words| {
+        let arguments = Arguments::parse(words, &["--top"], &["--top"])?;
+        let which = match arguments.rest.as_slice() {
+            [] => None,
+            [which] => Some((*which).to_owned()),
+            _ => return Err("takes one thread id or glob".to_owned()),
+        };
+        let seconds = arguments.seconds("--top")?;
+        if arguments.has("--top") || seconds.is_some() {
+            return Ok(Box::new(top::Top::new(which, seconds.unwrap_or(Duration::from_secs(1)))));
+        }
+        Ok(Box::new(List { which, rest: None, shown: 0, sockets: Sockets::default() }))
     },
 };
 
