@@ -144,7 +144,7 @@ fn a_callback_that_forks() {
     assert_eq!(host.connect().command("forking"), "child ended with 1\n");
     hears(&mut host, &format!("child writes {}", -libc::EPIPE));
     hears(&mut host, "child is cancelled 1");
-    host.wait_for_stderr("returned from the callback");
+    host.wait_for_stderr("its child came back to the manhole");
     serves(&mut host);
     assert_eq!(host.release(), "PASS");
 }

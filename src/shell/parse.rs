@@ -19,20 +19,20 @@ pub struct Pipeline {
     pub filters: Vec<Vec<String>>,
 }
 
-/// As it could be written: the same words.
+/// As it could be written: the same words, those of the command as they were typed.
 impl fmt::Display for Pipeline {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, words) in std::iter::once(&self.command).chain(&self.filters).enumerate() {
-            out.write_str(if index > 0 { " |" } else { "" })?;
-            for (number, word) in words.iter().enumerate() {
-                out.write_str(if index + number > 0 { " " } else { "" })?;
+        out.write_str(&self.typed.join(" "))?;
+        for words in &self.filters {
+            out.write_str(" |")?;
+            for word in words {
                 let is_plain = |c: char| !c.is_whitespace() && !"\"'\\;|#".contains(c);
                 match word {
-                    word if !word.is_empty() && word.chars().all(is_plain) => out.write_str(word)?,
+                    word if !word.is_empty() && word.chars().all(is_plain) => write!(out, " {word}")?,
                     word if word.contains('\'') => {
-                        write!(out, "\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))?
+                        write!(out, " \"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))?
                     }
-                    word => write!(out, "'{word}'")?,
+                    word => write!(out, " '{word}'")?,
                 }
             }
         }
@@ -234,7 +234,10 @@ mod tests {
             let read = commands(line).unwrap();
             assert_eq!(commands(&read[0].to_string()).unwrap(), read, "{}", read[0]);
         }
-        assert_eq!(commands("a   'b' | head").unwrap()[0].to_string(), "a b | head");
+        assert_eq!(commands("a   'b' |  head").unwrap()[0].to_string(), "a 'b' | head");
+        // What has text in it, such as `call`, needs the quotes.
+        let typed = &commands(r#"call f("a \"b\"; c", 'd')  | head; b"#).unwrap()[0].typed;
+        assert_eq!(typed.join("|"), r#"call|f("a \"b\"; c",|'d')"#);
     }
 
     #[test]

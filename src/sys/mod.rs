@@ -17,6 +17,7 @@ pub mod files;
 pub mod filter;
 pub mod fork;
 pub mod futex;
+pub mod glibc;
 pub mod heap;
 pub mod inotify;
 pub mod kill;
