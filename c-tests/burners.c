@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define PART 1000000
+/* Nanoseconds of CPU time; parts have changing lengths, so that no sampler runs in step with them. */
+#define PART 400000
 
 static volatile uint64_t used[2];
 static volatile uint64_t sink;
@@ -46,12 +47,14 @@ __attribute__((noinline)) static void burn_b(uint64_t until)
 
 static void *burner(void *unused)
 {
+    uint64_t length = PART;
     for (uint64_t before = cpu_time(), after;; before = after) {
-        burn_a(before + 3 * PART);
+        length = PART + (length * 1103515245 + 12345) % PART * 4;
+        burn_a(before + 3 * length);
         after = cpu_time();
         used[0] += after - before;
         before = after;
-        burn_b(before + PART);
+        burn_b(before + length);
         after = cpu_time();
         used[1] += after - before;
     }

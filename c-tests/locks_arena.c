@@ -1,10 +1,9 @@
 // flags: -O1 -pthread
 /*
  * The thread starved waits for the lock of glibc's main arena, which a handler interrupted in the main thread (as in
- * wedged_arena.c). There is one arena only, so it cannot go elsewhere.
+ * wedged_arena.c). Started with GLIBC_TUNABLES=glibc.malloc.arena_max=1 it cannot go to another arena.
  */
 #include "waiting.h"
-#include <malloc.h>
 #include <sys/time.h>
 
 enum { UNSORTED_BIN_OFFSET = 96 };
@@ -26,14 +25,16 @@ static void *starved(void *unused)
 {
     while (!is_wedged)
         sched_yield();
-    for (;;)
-        free(malloc(100000));
+    for (;;) {
+        void *block = malloc(100000);
+        __asm__ volatile("" : : "r"(block) : "memory");
+        free(block);
+    }
     return unused;
 }
 
 int main(void)
 {
-    mallopt(M_ARENA_MAX, 1);
     void **volatile chunk = malloc(4000);
     void *fence = malloc(4000);
     free(chunk);

@@ -21,7 +21,8 @@ static void *work(void *seed)
             pthread_mutex_lock(&locks[i]);
         for (int i = first; i <= last; i++)
             counter[i]++;
-        if ((state >> 28) == 0)
+        /* While it holds them, so that others come to wait. */
+        if (state >> 31)
             sched_yield();
         for (int i = last; i >= first; i--)
             pthread_mutex_unlock(&locks[i]);

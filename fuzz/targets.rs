@@ -119,6 +119,8 @@ pub fn requests(bytes: &[u8]) {
             assert_eq!(protocol::decode_message(again.as_bytes()), Ok(Message::Run { id, command: String::new() }));
         }
     }
+    // In pieces, not so many that their number is what takes time.
+    let size = 5.max(bytes.len() / 256);
     let (mut program, mut out, mut replies) = (Program::default(), Vec::new(), 0);
     let mut run = |program: &mut Program, at_end: bool| {
         while let Some(input) = program.next(at_end) {
@@ -132,7 +134,7 @@ pub fn requests(bytes: &[u8]) {
             replies += 1;
         }
     };
-    for piece in bytes.chunks(5) {
+    for piece in bytes.chunks(size) {
         program.push(piece);
         run(&mut program, false);
     }
@@ -141,7 +143,7 @@ pub fn requests(bytes: &[u8]) {
     assert!(out.split_inclusive(|byte| *byte == b'\n').all(|line| line.starts_with(b"{\"id\":")));
 
     let mut person = Person::new(Handler::Repl, true);
-    for piece in bytes.chunks(5) {
+    for piece in bytes.chunks(size) {
         person.push(piece);
         let _ = person.take_interrupt();
         while let Some(input) = person.next(false) {

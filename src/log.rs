@@ -137,7 +137,6 @@ impl Write for Line {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_line_leaves_the_applications_record_locks_alone() {
@@ -147,14 +146,19 @@ mod tests {
         let mut lock: nix::libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = nix::libc::F_WRLCK as i16;
         nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETLK(&lock)).unwrap();
-        let inode = format!(":{} ", file.metadata().unwrap().ino());
-        let is_locked = || std::fs::read_to_string("/proc/locks").unwrap().contains(&inode);
+        // A lock of an open file meets those of the process, also of its own; that file stays open, or it would go.
+        let other = std::fs::File::open(&path).unwrap();
+        let is_locked = || {
+            let mut wanted = lock;
+            nix::fcntl::fcntl(&other, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut wanted)).unwrap();
+            wanted.l_type != nix::libc::F_UNLCK as i16
+        };
         assert!(is_locked());
         configure(true, &Destination::Descriptor(file.as_raw_fd()));
         log!("a line of the application's thread");
         configure(true, &Destination::Descriptor(STANDARD_ERROR));
-        assert!(std::fs::read_to_string(&path).unwrap().contains("a line of the application's thread"));
         assert!(is_locked());
+        assert!(std::fs::read_to_string(&path).unwrap().contains("a line of the application's thread"));
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -265,3 +265,175 @@ fn says_what_likely_became_of_a_signal_that_opened_nothing() {
     let way = format!("opens when a signal comes (oneshot_on): manhole-cli -USR1 {}", another.pid());
     usr2(&another).is(3, &["SIGUSR2 was sent, but", &way]);
 }
+
+/// A client on a terminal of its own, which is its controlling one, so that the key ^C is a signal to it.
+struct Terminal {
+    child: Child,
+    master: fs::File,
+    shown: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn open(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        use std::os::fd::{FromRawFd, OwnedFd};
+        use std::os::unix::process::CommandExt;
+        let (mut master, mut slave) = (-1, -1);
+        let null = std::ptr::null_mut();
+        // SAFETY: two ints to fill; no name, terminal settings or size.
+        let opened = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
+        assert_eq!(opened, 0, "openpty");
+        // SAFETY: freshly opened.
+        let (master, slave) = unsafe { (fs::File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        let mut command = client::command(arguments);
+        command.env_remove("NO_COLOR").env("TERM", "xterm").envs(environment.iter().copied());
+        let copies = (slave.try_clone().expect("dup"), slave.try_clone().expect("dup"));
+        command.stdin(copies.0).stdout(copies.1).stderr(slave);
+        // SAFETY: two system calls in the forked child.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            });
+        }
+        let child = command.spawn().expect("manhole-cli");
+        drop(command);
+        let shown = Arc::new(Mutex::new(String::new()));
+        let (mut source, sink) = (master.try_clone().expect("dup"), shown.clone());
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(count @ 1..) = source.read(&mut chunk) {
+                sink.lock().expect("shown").push_str(&String::from_utf8_lossy(&chunk[..count]));
+            }
+        });
+        Self { child, master, shown }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("type");
+    }
+
+    /// Waits until `text` is shown, and forgets everything up to it.
+    #[track_caller]
+    fn sees(&self, text: &str) -> String {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let mut shown = self.shown.lock().expect("shown");
+            if let Some(at) = shown.find(text) {
+                let seen = shown[..at + text.len()].to_owned();
+                shown.drain(..at + text.len());
+                return seen;
+            }
+            assert!(Instant::now() < end, "no {text:?} in {DEADLINE:?}, only: {shown:?}");
+            drop(shown);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn ends(&mut self) -> std::process::ExitStatus {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const BOLD_PROMPT: &str = "\x1b[1mmanhole> \x1b[0m";
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let mut host = Launch::new("/bin/cat").option("redirect_stderr=False").start();
+    let pid = host.pid().to_string();
+    let mut terminal = Terminal::open(&[&pid], &[]);
+    let greeting = terminal.sees(BOLD_PROMPT);
+    assert!(greeting.contains("\x1b[1m######### ProcessID="), "{greeting:?}");
+    terminal.types("nonsense\n");
+    terminal.sees("\x1b[31merror: unknown command \"nonsense\"; try help\x1b[0m\r\n");
+    terminal.types("stacks --limit 1 | grep truncated | head 1\n");
+    terminal.sees("\x1b[33mtruncated:");
+    terminal.sees(BOLD_PROMPT);
+    // Filters see no colour, JSON has none.
+    terminal.types("stacks | grep [1m | count\n");
+    terminal.sees("\n0\r\n");
+    terminal.types("threads 1 --json\n");
+    let json = terminal.sees("}]\r\n");
+    assert!(json.contains("\n[{\"kind\":\"error\""), "{json:?}");
+    terminal.types("\u{4}");
+    assert!(terminal.ends().success());
+    for environment in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let plain = Terminal::open(&[&pid], &[environment]);
+        let greeting = plain.sees("manhole> ");
+        assert!(greeting.contains("\r\n######### ProcessID=") && !greeting.contains('\x1b'), "{greeting:?}");
+    }
+    // Neither a pipe nor any other client is a terminal.
+    let mut piped = Dialogue::open(&[&pid]);
+    piped.types("nonsense\n");
+    piped.sees(&["error: unknown command"]);
+    assert!(!piped.shown.lock().expect("shown").contains('\x1b'));
+    assert!(!host.connect().greeting().contains('\x1b'));
+}
+
+/// ^C never ends a client that is answered: it ends what runs, or gives a new prompt.
+#[test]
+fn the_key_c_interrupts_and_the_key_d_leaves() {
+    let host = Launch::new("/bin/cat").option("redirect_stderr=False").start();
+    let mut terminal = Terminal::open(&[&host.pid().to_string()], &[("NO_COLOR", "1")]);
+    terminal.sees("manhole> ");
+    terminal.types("watch 60 drop\n");
+    terminal.sees("has the level admin\r\n");
+    terminal.types("\u{3}");
+    terminal.sees("manhole> ");
+    // At the prompt, also twice in a second.
+    for _ in 0..3 {
+        terminal.types("half a li\u{3}");
+        assert!(terminal.sees("\r\nmanhole> ").contains("^C"));
+    }
+    terminal.types("\u{4}");
+    assert!(terminal.ends().success());
+}
+
+#[test]
+fn a_second_c_ends_a_client_that_is_not_answered() {
+    let host = Launch::new("/bin/cat").option("redirect_stderr=False").start();
+    let mut terminal = Terminal::open(&[&host.pid().to_string()], &[("NO_COLOR", "1")]);
+    terminal.sees("manhole> ");
+    // The observer stands still, held by a debugger.
+    let observer = fs::read_dir(format!("/proc/{}/task", host.pid())).expect("task").find_map(|task| {
+        let path = task.expect("entry").path();
+        let name = fs::read_to_string(path.join("comm")).ok()?;
+        (name.trim() == "Manhole").then(|| path.file_name()?.to_str()?.parse::<i32>().ok())?
+    });
+    let observer = nix::unistd::Pid::from_raw(observer.expect("the observer"));
+    nix::sys::ptrace::attach(observer).expect("attach");
+    nix::sys::wait::waitpid(observer, Some(nix::sys::wait::WaitPidFlag::__WALL)).expect("stopped");
+    terminal.types("\u{3}");
+    std::thread::sleep(Duration::from_millis(50));
+    terminal.types("\u{3}");
+    assert_eq!(terminal.ends().code(), Some(130));
+    nix::sys::ptrace::detach(observer, None).expect("detach");
+}
+
+/// The remote command ends with it.
+#[test]
+fn with_a_command_the_key_c_ends_both() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut host = Launch::new("/bin/cat").option("redirect_stderr=False, verbose=True").start();
+    let mut terminal = Terminal::open(&["-c", "watch 60 drop", &host.pid().to_string()], &[]);
+    assert!(!terminal.sees("has the level admin").contains("\x1b["));
+    terminal.types("\u{3}");
+    // Which a shell reports as 130.
+    assert_eq!(terminal.ends().signal(), Some(libc::SIGINT));
+    let log = host.wait_for_stderr("given up: its client left (");
+    assert!(log.contains("): watch 60 drop"), "{log}");
+}

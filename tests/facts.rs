@@ -40,7 +40,8 @@ fn status_field(host: &Host, name: &str) -> String {
 }
 
 fn ps(host: &Host, column: &str) -> String {
-    let output = Command::new("ps").args(["-o", &format!("{column}="), "-p", &host.pid().to_string()]).output();
+    let output =
+        Command::new("ps").env("TZ", "UTC").args(["-o", &format!("{column}="), "-p", &host.pid().to_string()]).output();
     String::from_utf8_lossy(&output.expect("ps").stdout).trim().to_owned()
 }
 
@@ -342,7 +343,7 @@ fn dispositions_masks_and_pending_signals() {
     let usr1 = format!("SIGUSR1        on_usr1 ({program})   SA_SIGINFO|SA_RESTART   mask SIGUSR2 SIGTERM");
     assert_eq!(line("SIGUSR1"), usr1);
     assert_eq!(line("SIGWINCH"), format!("SIGWINCH       on_winch ({program})   SA_NODEFER|SA_RESETHAND"));
-    assert_eq!(line("ignored"), "ignored        SIGHUP");
+    assert!(line("ignored").starts_with("ignored        SIGHUP"), "{text}");
     assert!(line("default").contains(" SIGTERM ") && !line("default").contains("SIGUSR1"), "{text}");
     assert!(text.contains("pending for the process: SIGRTMIN+2   ("), "{text}");
     let first = format!("thread {} (the first) blocks SIGURG SIGRTMIN+2; pending SIGURG\n", host.pid());
@@ -431,15 +432,18 @@ fn timers_of_every_kind() {
     }
     let virtual_timer = find("itimer", "ITIMER_VIRTUAL");
     left(&virtual_timer, 500.1);
-    assert_eq!((&virtual_timer["interval_seconds"], &virtual_timer["signal"]), (&5.0.into(), &"SIGVTALRM".into()));
+    assert_eq!(
+        (virtual_timer["interval_seconds"].as_f64(), &virtual_timer["signal"]),
+        (Some(5.0), &"SIGVTALRM".into())
+    );
     let alarm = find("itimer", "ITIMER_REAL");
     left(&alarm, 3000.0);
-    assert_eq!(alarm["interval_seconds"], 0.0);
+    assert_eq!(alarm["interval_seconds"].as_f64(), Some(0.0));
     let descriptor = find("timerfd", "CLOCK_MONOTONIC");
     left(&descriptor, 4000.0);
     let said = host.lines().iter().find_map(|line| line.strip_prefix("timerfd ")).expect("timerfd").to_owned();
     assert_eq!(descriptor["id"].to_string(), said);
-    assert_eq!((&descriptor["interval_seconds"], &descriptor["unread"]), (&60.0.into(), &0.into()));
+    assert_eq!((descriptor["interval_seconds"].as_f64(), &descriptor["unread"]), (Some(60.0), &0.into()));
     let text = session.command("timers");
     assert!(text.contains("ITIMER_REAL      in ") && text.contains(", sends SIGALRM\n"), "{text}");
     assert!(text.contains("then every 1m00s, 0 unread\n"), "{text}");

@@ -135,9 +135,8 @@ fn each_kind_is_told_with_what_it_holds() {
 }
 
 /// The numbers, targets, positions and flags are those of /proc, and none of the manhole's are among them.
-fn agrees_with_proc(host: &mut Host) {
-    let pid = host.pid();
-    let all = descriptors(&mut host.connect(), "fds --json");
+fn agrees_with_proc(session: &mut Session, pid: i32) {
+    let all = descriptors(session, "fds --json");
     let listed: BTreeSet<i64> = fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("fd")
         .map(|entry| entry.expect("entry").file_name().to_str().expect("number").parse().expect("number"))
@@ -168,9 +167,8 @@ fn agrees_with_proc(host: &mut Host) {
 }
 
 /// Numbers and types are those of lsof, addresses and peers those of ss.
-fn agrees_with_lsof_and_ss(host: &mut Host) {
-    let pid = host.pid();
-    let all = descriptors(&mut host.connect(), "fds --json");
+fn agrees_with_lsof_and_ss(session: &mut Session, pid: i32) {
+    let all = descriptors(session, "fds --json");
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().expect(program);
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -249,8 +247,9 @@ fn agrees_with_lsof_and_ss(host: &mut Host) {
 #[test]
 fn a_fixture_of_all_kinds_is_as_others_see_it() {
     let (_scratch, mut host) = fixture();
-    agrees_with_proc(&mut host);
-    agrees_with_lsof_and_ss(&mut host);
+    let (mut session, pid) = (host.connect(), host.pid());
+    agrees_with_proc(&mut session, pid);
+    agrees_with_lsof_and_ss(&mut session, pid);
 }
 
 #[test]
@@ -268,11 +267,45 @@ fn redis_is_as_others_see_it() {
         .start();
     let _client = connect(&socket);
     // It has taken the connection when it answers.
-    agrees_with_proc(&mut host);
-    agrees_with_lsof_and_ss(&mut host);
+    let (mut session, pid) = (host.connect(), host.pid());
+    agrees_with_proc(&mut session, pid);
+    agrees_with_lsof_and_ss(&mut session, pid);
     let all = descriptors(&mut host.connect(), "fds epoll --json");
     let count = |row: &Value| row["interest_count"].as_u64().expect("a count");
     assert!(all.values().any(|row| count(row) >= 3), "{all:?}");
+}
+
+/// Its workers drop their privileges when root starts it, and /proc refuses them to themselves.
+#[test]
+fn nginx_workers_are_as_others_see_them() {
+    if !std::path::Path::new("/usr/sbin/nginx").exists() {
+        return println!("skipped: no nginx");
+    }
+    let scratch = Scratch::new();
+    let user = if nix::unistd::geteuid().is_root() { "user nobody nogroup; " } else { "" };
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let folder = scratch.path().display();
+    let configuration = format!(
+        "daemon off; worker_processes 1; {user}pid {folder}/pid; events {{ worker_connections 64; }} http {{ \
+         access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; \
+         uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; server {{ listen 127.0.0.1:{port}; }} }}"
+    );
+    fs::write(scratch.path().join("conf"), configuration).expect("write");
+    let arguments = ["-c", &format!("{folder}/conf"), "-e", &format!("{folder}/err")].map(str::to_owned);
+    let mut host = Launch::new("/usr/sbin/nginx").args(arguments).option("redirect_stderr=False").start();
+    let end = std::time::Instant::now() + harness::DEADLINE;
+    let worker = loop {
+        if let Some(worker) = host.children().first() {
+            break *worker;
+        }
+        assert!(std::time::Instant::now() < end, "{}", host.story());
+    };
+    for pid in [host.pid(), worker] {
+        let mut session = host.connect_to(&harness::host::socket_of(pid));
+        agrees_with_proc(&mut session, pid);
+        agrees_with_lsof_and_ss(&mut session, pid);
+    }
 }
 
 fn connect(path: &std::path::Path) -> std::os::unix::net::UnixStream {

@@ -7,7 +7,7 @@ mod targets;
 use std::fs;
 
 /// Mutations of each target. A second or two.
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 10_000;
 
 /// Pieces that mean something to one target or another.
 const PIECES: [&[u8]; 24] = [
@@ -76,12 +76,13 @@ fn seeds_and_their_mutations() {
         let seeds: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).expect("a seed")).collect();
         assert!(!seeds.is_empty(), "{folder} is empty");
         seeds.iter().for_each(|seed| target(seed));
-        let mut numbers = Numbers(7);
+        let (begun, mut numbers) = (std::time::Instant::now(), Numbers(7));
         for _ in 0..ROUNDS {
             let mut bytes = seeds[numbers.below(seeds.len())].clone();
             let other = &seeds[numbers.below(seeds.len())];
             (0..=numbers.below(6)).for_each(|_| mutate(&mut bytes, other, &mut numbers));
             target(&bytes);
         }
+        println!("{name}: {ROUNDS} mutations in {:?}", begun.elapsed());
     }
 }

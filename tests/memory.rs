@@ -179,9 +179,11 @@ fn growth_is_what_was_allocated_since() {
     host.wait_for_line("grown");
     let (second, kinds) = memory(&mut session);
     let growth = 64 << 20..=(64 << 20) + 4 * OWN as i64;
-    for name in ["rss_growth_bytes", "pss_growth_bytes", "size_growth_bytes"] {
+    for name in ["rss_growth_bytes", "size_growth_bytes"] {
         assert!(growth.contains(&second[name].as_i64().expect(name)), "{name}: {second}");
     }
+    // Who else maps the same libraries comes and goes.
+    assert!(second["pss_growth_bytes"].as_i64().expect("growth") > 60 << 20, "{second}");
     assert_eq!(second["since_own_call"], true);
     assert!(second["since_seconds"].as_f64().expect("seconds") > 0.0);
     assert!(bytes(&second, "minor_faults_since") > 0);
@@ -258,14 +260,18 @@ fn limits_are_those_of_prlimit() {
 
 #[test]
 fn a_limit_that_is_nearly_reached_is_noted() {
-    let mut host = Launch::fixture("exhausted_descriptors").start();
+    let mut host = Launch::fixture("exhausted_descriptors").option("redirect_stderr=False").start();
     let mut session = host.connect();
     let rows = records(&mut session, "limits --json");
     let files = rows.iter().find(|row| row["name"] == "RLIMIT_NOFILE").expect("it");
-    assert_eq!((files["used"].as_u64(), files["soft"].as_u64()), (Some(64), Some(64)));
-    assert_eq!((files["used_percent"].as_u64(), &files["note"]), (Some(100), &Value::from("100 % are used")));
+    // One that it inherited may have a higher number than the limit allows.
+    let open = fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("fd").count() as u64;
+    assert_eq!((files["used"].as_u64(), files["soft"].as_u64()), (Some(open), Some(64)));
+    let percent = open * 100 / 64;
+    assert!(percent >= 100 && files["used_percent"] == percent, "{files}");
+    assert_eq!(files["note"], format!("{percent} % are used"));
     let text = session.command("limits");
     let line = text.lines().find(|line| line.starts_with("RLIMIT_NOFILE")).expect("it");
-    assert!(line.ends_with("open files; note: 100 % are used"), "{line}");
+    assert!(line.ends_with(&format!("open files; note: {percent} % are used")), "{line}");
     assert_eq!(text.matches("note: ").count(), rows.iter().filter(|row| !row["note"].is_null()).count());
 }

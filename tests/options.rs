@@ -26,10 +26,10 @@ fn the_exec_handler_answers_and_says_nothing_else() {
         stream.write_all(b"\nhelp exit\nexit\nhelp\n").expect("send");
         let answer = read_to_end(&mut stream);
         assert!(answer.starts_with("exit \nLeave."), "round {round}: {answer:?}");
-        assert!(answer.ends_with("this connection ends.\n"), "round {round}: {answer:?}");
+        assert!(answer.ends_with("Level: observe.\n"), "round {round}: {answer:?}");
     }
     let log = host.wait_for_stderr("client 200 ");
-    assert!(log.contains("): help exit\n"), "{log}");
+    assert!(log.contains(") runs: help exit\n"), "{log}");
     host.release();
     assert!(host.wait().success(), "{}", host.story());
 }

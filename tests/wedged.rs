@@ -31,7 +31,9 @@ fn goes_on(host: &mut Host) {
     let mut session = host.connect();
     let commands = ["help", "options", "threads", "syscalls", "locks", "modules", "stacks --group", "stacks --raw"];
     let facts = ["status", "cmdline", "env", "auxv", "uptime", "cgroup", "signals", "timers", "search nowhere"];
-    for command in commands.into_iter().chain(facts) {
+    let over_time = ["stacks --diff 0.05", "threads --top 0.05", "profile 0.05", "profile 0.05 --wall"];
+    let of_the_session = ["sessions", "history", "complete", "watch 1 nonsense"];
+    for command in commands.into_iter().chain(facts).chain(over_time).chain(of_the_session) {
         assert!(!session.command(command).is_empty(), "{command} is silent; {}", host.story());
     }
     for command in ["fds", "fds --peers", "maps", "maps --rss", "mem", "limits"] {

@@ -65,7 +65,7 @@ pub fn read(memory: &impl Memory, tid: i32) -> CommandLine {
     });
     CommandLine {
         now: split(&files::of_thread(tid, "cmdline", BYTES).unwrap_or_default()),
-        script: executed.clone().filter(|executed| is_script(executed, &vector)),
+        script: executed.clone().filter(|path| is_script(path, &vector) && !is_executable(tid, path)),
         replaced: (root.as_deref() == Some(b"/")).then(|| is_replaced(tid, &executable, deleted)).flatten(),
         umask: umask.and_then(|umask| u32::from_str_radix(umask, 8).ok()),
         folder: link("cwd"),
@@ -107,6 +107,14 @@ fn vector(memory: &impl Memory, tid: i32) -> Option<Vec<Vec<u8>>> {
 fn is_script(executed: &[u8], vector: &[Vec<u8>]) -> bool {
     let at = vector.iter().position(|argument| argument == executed);
     matches!(at, Some(1 | 2))
+}
+
+/// Whether what was executed is the executable itself: `sh /bin/sh` has its name as an argument, too. A relative path
+/// was meant from a folder that may have been left since; nothing is known of it.
+fn is_executable(tid: i32, executed: &[u8]) -> bool {
+    let identity = |path: Vec<u8>| Some(stat::at(&CString::new(path).ok()?).ok()?.identity());
+    let running = identity(format!("/proc/self/task/{tid}/exe").into_bytes());
+    executed.starts_with(b"/") && running.is_some() && running == identity(executed.to_vec())
 }
 
 /// Whether the name of the executable belongs to another file now.

@@ -26,6 +26,9 @@ use crate::sys::signal::{self, Disposition, Information};
 /// What the kernel does for the handler before ours it goes on doing.
 const KEPT: u64 = (libc::SA_ONSTACK | libc::SA_RESTART | libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT) as u64;
 
+/// The handler is for one time only. As libc has it, it is a negative number.
+const ONE_TIME: u64 = libc::SA_RESETHAND.cast_unsigned() as u64;
+
 type Handler = extern "C" fn(libc::c_int, *mut Information, *mut libc::c_void);
 
 /// One of the two signals.
@@ -192,7 +195,7 @@ impl Hook {
     /// The arguments are those that the kernel called our handler with.
     unsafe fn pass_on(&self, number: i32, information: *mut Information, context: *mut libc::c_void) {
         let mut previous = self.previous();
-        if previous.is_handler() && previous.flags & libc::SA_RESETHAND as u64 != 0 {
+        if previous.is_handler() && previous.flags & ONE_TIME != 0 {
             // One thread gets it, once: from here on there is the default disposition behind ours.
             let [handler, ..] = &self.previous;
             previous.handler = handler.swap(Disposition::DEFAULT.handler as u64, Ordering::AcqRel) as usize;
@@ -289,7 +292,7 @@ mod tests {
                 // What the kernel itself would have left.
                 hook.uninstall();
                 let left = signal::disposition(number).unwrap();
-                assert_eq!((left.handler, left.flags & libc::SA_RESETHAND as u64), (0, libc::SA_RESETHAND as u64));
+                assert_eq!((left.handler, left.flags & ONE_TIME), (0, ONE_TIME));
             }
         });
     }

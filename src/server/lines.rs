@@ -48,9 +48,9 @@ impl Lines {
         true
     }
 
-    /// Whether a whole line waits, or an interrupt.
-    pub fn has_input(&self) -> bool {
-        self.bytes.iter().any(|byte| matches!(*byte, b'\n' | INTERRUPT))
+    /// Whether a whole line waits, or an interrupt; at the end of the stream, whether anything does.
+    pub fn has_input(&self, at_end: bool) -> bool {
+        at_end && !self.bytes.is_empty() || self.bytes.iter().any(|byte| matches!(*byte, b'\n' | INTERRUPT))
     }
 
     /// What waits, whole lines or not.
@@ -109,7 +109,7 @@ mod tests {
         let mut lines = Lines::default();
         lines.push(b"stacks\r\nhelp\nex");
         assert_eq!(lines.next(false), Some(Input::Line(b"stacks".to_vec())));
-        assert!(lines.has_input());
+        assert!(lines.has_input(false));
         assert_eq!(lines.next(false), Some(Input::Line(b"help".to_vec())));
         assert_eq!(lines.next(false), None);
         assert_eq!(lines.next(true), Some(Input::Line(b"ex".to_vec())));

@@ -85,7 +85,8 @@ impl Session {
             }
         };
         let client = Client::new(number, peer.pid, peer.uid, config.level, talks);
-        log!("{client} connected: gid={}", peer.gid);
+        let level = config.level.name();
+        log!("client {number} connected: pid={} uid={} gid={} level={level}", peer.pid, peer.uid, peer.gid);
         let mut session = Self {
             client,
             socket,
@@ -108,7 +109,7 @@ impl Session {
     pub fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
         // Of a running command's client it may be the wish to end it.
-        let wanted = if self.work.is_some() { !self.talk().is_full() } else { !self.talk().has_input() };
+        let wanted = if self.work.is_some() { !self.talk().is_full() } else { !self.talk().has_input(self.at_end) };
         flags.set(PollFlags::POLLIN, !self.at_end && !self.leaving && wanted);
         flags.set(PollFlags::POLLOUT, self.outbox.waiting() > 0);
         flags
@@ -373,7 +374,7 @@ impl Session {
     }
 
     fn has_input(&self) -> bool {
-        !self.leaving && self.talk().has_input()
+        !self.leaving && self.talk().has_input(self.at_end)
     }
 
     /// The client sends no more (or wants to leave), and everything it asked for is done.
@@ -390,7 +391,7 @@ impl Session {
     fn end(&mut self, how: &str) {
         if !self.over {
             self.leave_work("given up: its client left");
-            log!("{} {how}", self.client);
+            log!("client {} {how}", self.client.number);
             self.over = true;
         }
     }

@@ -112,8 +112,12 @@ impl Work {
     /// Ends the line because the client wants that: why, for its reply.
     pub fn interrupt(mut self, world: &mut World, text: &mut Vec<u8>) -> String {
         self.leave("interrupted", &world.client);
-        let interrupted = "interrupted".to_owned();
-        self.current.map_or(interrupted.clone(), |command| command.answer.interrupt(world, text).unwrap_or(interrupted))
+        let why = match self.current {
+            Some(command) => command.answer.interrupt(world, text),
+            // Before it has begun.
+            None => shell::refuse("interrupted".to_owned(), &world.client).interrupt(world, text),
+        };
+        why.unwrap_or_else(|| "interrupted".to_owned())
     }
 
     /// Gives the line up: what it answers ends with this error.

@@ -61,17 +61,17 @@ impl Evaluation {
         &self.text
     }
 
-    /// After a name alone led to an indirect function (STT_GNU_IFUNC), which chooses the one that is called by its name:
-    /// that name, and the file of its module. The address is that of the chooser.
-    pub fn indirect(&self) -> Option<&(String, Vec<u8>)> {
-        self.indirect.as_ref()
-    }
-
     /// The bytes of the symbol that was found at `address`, if the expression is its name and nothing more, and its
     /// table says how many.
     pub fn size(&self, address: u64) -> Option<u64> {
         let found = self.search.as_ref().filter(|_| self.operations.is_empty())?.found();
         found.iter().filter(|found| found.address == address).map(|found| found.size).find(|size| *size > 0)
+    }
+
+    /// After a name alone led to an indirect function (STT_GNU_IFUNC), which chooses the one that is called by its name:
+    /// that name, and the file of its module. The address is that of the chooser.
+    pub fn indirect(&self) -> Option<&(String, Vec<u8>)> {
+        self.indirect.as_ref()
     }
 
     /// Works for some milliseconds; `None` when there is more to do.

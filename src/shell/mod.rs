@@ -266,6 +266,9 @@ pub struct Command {
 /// What any command takes: its answer as JSON.
 pub const JSON: &str = "--json";
 
+/// Why JSON goes through no filter.
+pub const NO_FILTERS: &str = "filters work on lines for eyes: leave --json, or filter at your side";
+
 /// How the synopsis of a command begins that takes a format as gdb's commands do.
 pub const FORMAT: &str = "[/FORMAT]";
 
@@ -290,7 +293,7 @@ pub fn start(pipeline: &Pipeline, client: &Client) -> Answer {
     if form != Form::Text && !pipeline.filters.is_empty() {
         // A reply is JSON whatever happens; a person reads this.
         let form = if form == Form::Json { Form::Text } else { form };
-        return refusal("filters work on lines for eyes: leave --json, or filter at your side".to_owned(), form);
+        return refusal(NO_FILTERS.to_owned(), form);
     }
     let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>();
     match filters.and_then(|filters: Vec<_>| Ok((job(&words, client)?, filters))) {

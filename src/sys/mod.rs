@@ -31,6 +31,7 @@ pub mod netlink;
 pub mod output;
 pub mod own;
 pub mod passing;
+pub mod pinning;
 pub mod pipe;
 pub mod poll;
 pub mod process;

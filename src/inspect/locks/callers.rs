@@ -164,7 +164,8 @@ fn other(name: &str) -> Option<Role> {
     if name == "__cxa_guard_acquire" {
         return Some(Role::Guard);
     }
-    if name.starts_with("std::thread::park") || name.starts_with("std::sys") && name.ends_with("Parker::park") {
+    let is_park = name.ends_with("::park") || name.ends_with("::park_timeout");
+    if is_park && (name.starts_with("std::thread::") || name.starts_with("std::sys")) {
         return Some(Role::RustPark);
     }
     // std::sys::sync::mutex::futex::Mutex::lock_contended, and before 1.80 std::sys::unix::locks::futex_mutex::….
@@ -218,6 +219,7 @@ mod tests {
         assert_eq!(of(&[("__pthread_mutex_cond_lock", libc), ("___pthread_cond_wait", libc)]), Some(Role::Mutex));
         let lock = "std::sys::sync::mutex::futex::Mutex::lock_contended";
         assert_eq!(of(&[("syscall", libc), (lock, app)]), Some(Role::RustMutex));
+        assert_eq!(of(&[("syscall", libc), ("std::thread::functions::park", app)]), Some(Role::RustPark));
         assert_eq!(of(&[("syscall", libc), ("my_lock", app)]), None);
         // The names of glibc in the application are not glibc's functions.
         assert_eq!(of(&[("syscall", libc), ("pthread_mutex_lock", app)]), None);

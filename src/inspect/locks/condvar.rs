@@ -74,7 +74,7 @@ fn buffers(memory: &impl Memory, frames: &[Caller<'_>]) -> Vec<[u64; 4]> {
     let count = memory.read(first.sp, &mut bytes).min(length);
     bytes.truncate(count);
     let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-    words.array_windows::<4>().copied().collect()
+    words.windows(4).filter_map(|window| window.try_into().ok()).collect()
 }
 
 /// Where the count of waiters is.

@@ -191,7 +191,10 @@ fn any_bytes_are_read_without_a_panic() {
             for version in [OLD, NEW, (2, 41)] {
                 let awaited = identify(&memory, &wait(0x1000 + seed % 64 * 4, seed as u32 % 8), &frames, version);
                 awaited.object.look(&memory, version);
-                kinds.map(|kind| Object { kind, address: u64::MAX - seed % 64 }.look(&memory, version));
+                for kind in kinds {
+                    Object { kind, address: u64::MAX - seed % 64 }.look(&memory, version);
+                    Object { kind, address: 0x1000 + seed % 256 }.look(&memory, version);
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ impl Talk for Frames {
         }
     }
 
-    fn has_input(&self) -> bool {
+    fn has_input(&self, _: bool) -> bool {
         !self.bytes.is_empty()
     }
 

@@ -35,7 +35,7 @@ pub trait Talk {
     fn next(&mut self, at_end: bool) -> Option<Input>;
 
     /// Whether [`Self::next`] has something.
-    fn has_input(&self) -> bool;
+    fn has_input(&self, at_end: bool) -> bool;
 
     /// Whether so much has arrived that no more may be read while a command runs.
     fn is_full(&self) -> bool;

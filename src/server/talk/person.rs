@@ -92,8 +92,8 @@ impl Talk for Person {
         Some(input)
     }
 
-    fn has_input(&self) -> bool {
-        self.lines.has_input()
+    fn has_input(&self, at_end: bool) -> bool {
+        self.lines.has_input(at_end)
     }
 
     fn is_full(&self) -> bool {

@@ -108,8 +108,8 @@ impl Talk for Program {
         }
     }
 
-    fn has_input(&self) -> bool {
-        !self.queue.is_empty()
+    fn has_input(&self, at_end: bool) -> bool {
+        !self.queue.is_empty() || self.lines.has_input(at_end)
     }
 
     fn is_full(&self) -> bool {

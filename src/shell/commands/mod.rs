@@ -83,11 +83,11 @@ pub const TABLE: &[(&str, &[Command])] = &[
             touch::CLOSE,
             touch::DUP,
             touch::SET,
+            environment::SET,
+            environment::UNSET,
             malloc::TRIM,
             call::COMMAND,
             load::COMMAND,
-            environment::SET,
-            environment::UNSET,
         ],
     ),
     (

@@ -57,7 +57,6 @@ struct Syscalls {
     /// The first look, and when it was.
     marks: FxHashMap<i32, (Mark, Instant)>,
     sockets: Sockets,
-    shown: usize,
 }
 
 enum Stage {
@@ -85,7 +84,6 @@ impl Syscalls {
             survey: Survey::new(),
             marks: FxHashMap::default(),
             sockets: Sockets::default(),
-            shown: 0,
         })
     }
 
@@ -150,6 +148,9 @@ impl Job for Syscalls {
         match &mut self.stage {
             Stage::Beginning => match (self.over, self.tids(world)) {
                 (_, Err(error)) => return fail(out, &error),
+                (_, Ok(tids)) if tids.is_empty() => {
+                    return fail(out, &format!("no thread matches {:?}", self.which.as_deref().unwrap_or_default()));
+                }
                 (Some(_), Ok(tids)) => self.stage = Stage::Marking(tids.into_iter()),
                 (None, Ok(_)) => self.stage = Stage::Surveying,
             },
@@ -184,13 +185,9 @@ impl Job for Syscalls {
                     let Ok(facts) = reader.read(*tid) else { continue };
                     let row = self.row(world, facts, since);
                     out.put(&row);
-                    self.shown += 1;
                 }
                 if batch.is_empty() {
-                    return match &self.which {
-                        Some(which) if self.shown == 0 => fail(out, &format!("no thread matches {which:?}")),
-                        _ => Step::Done(Status::Success),
-                    };
+                    return Step::Done(Status::Success);
                 }
             }
         }

@@ -124,7 +124,10 @@ impl Watch {
             let unix_seconds = clock::now(libc::CLOCK_REALTIME).unwrap_or_default();
             out.put(&Round { number: self.rounds, unix_seconds, every_seconds: self.every });
         }
-        self.current = self.rest.pop_front().map(|pipeline| shell::start(&pipeline, &world.client));
+        self.current = self.rest.pop_front().map(|pipeline| match out.is_json() && !pipeline.filters.is_empty() {
+            true => shell::refuse(shell::NO_FILTERS.to_owned(), &world.client),
+            false => shell::start(&pipeline, &world.client),
+        });
         Step::More
     }
 }

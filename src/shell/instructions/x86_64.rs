@@ -24,10 +24,18 @@ pub fn decode(code: &[u8], address: u64) -> Option<Instruction> {
     options.set_uppercase_hex(false);
     options.set_small_hex_numbers_in_decimal(false);
     options.set_branch_leading_zeros(false);
+    options.set_show_zero_displacements(true);
+    options.set_always_show_scale(true);
     // Mnemonics in a column of six, as binutils has them.
     options.set_first_operand_char_index(7);
     let mut text = String::new();
     formatter.format(&instruction, &mut text);
+    // binutils has no size behind these since 2.37: there is but one.
+    for (sized, plain) in [("callq  *", "call   *"), ("jmpq   *", "jmp    *")] {
+        if let Some(operand) = text.strip_prefix(sized) {
+            text = format!("{plain}{operand}");
+        }
+    }
     let branches = matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
     let target = if branches {
         Some(Target::Shown(instruction.near_branch_target()))
@@ -50,6 +58,9 @@ mod tests {
             (&[0x74, 0x0e], "je     0x1010", Some(Target::Shown(0x1010))),
             (&[0x48, 0x8b, 0x05, 0xf9, 0x0f, 0, 0], "mov    0xff9(%rip),%rax", Some(Target::Computed(0x2000))),
             (&[0xff, 0x25, 0xfa, 0x0f, 0, 0], "jmp    *0xffa(%rip)", Some(Target::Computed(0x2000))),
+            (&[0x41, 0xff, 0x56, 0x38], "call   *0x38(%r14)", None),
+            (&[0x0f, 0x1f, 0x04, 0x00], "nopl   (%rax,%rax,1)", None),
+            (&[0x0f, 0x1f, 0x40, 0x00], "nopl   0x0(%rax)", None),
             (&[0x48, 0x83, 0xec, 0x18], "sub    $0x18,%rsp", None),
             (&[0xc5, 0xf9, 0xef, 0xc0], "vpxor  %xmm0,%xmm0,%xmm0", None),
             (&[0x06], "(bad)", None),

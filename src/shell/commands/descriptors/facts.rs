@@ -77,7 +77,7 @@ impl Table {
 
     /// Remembers what `number` has open, for the others' rows.
     pub fn note(&mut self, number: i32) {
-        let Ok(link) = descriptors::read(self.tid, number) else { return };
+        let Some(link) = self.link(number) else { return };
         if is_shareable(&link.target) {
             let [readers, writers] = self.holders.entry(link.target).or_default();
             readers.extend(link.access.read.then_some((number, link.access)));
@@ -85,9 +85,13 @@ impl Table {
         }
     }
 
-    /// Looks at a descriptor; `None` when it is not open any more.
-    pub fn look(&self, number: i32, asked_for: bool) -> Option<Sight> {
-        let link = descriptors::read(self.tid, number).ok()?;
+    /// What a descriptor's link says; `None` when it is not open any more.
+    pub fn link(&self, number: i32) -> Option<Link> {
+        descriptors::read(self.tid, number).ok()
+    }
+
+    /// Looks at a descriptor, whose list is wanted to its end if it was `asked_for` by its number.
+    pub fn look(&self, number: i32, link: Link, asked_for: bool) -> Sight {
         let limit = if asked_for { ALL } else { FEW };
         let info = info::read(self.tid, number, limit).unwrap_or_default();
         let mut sight = Sight {
@@ -124,7 +128,7 @@ impl Table {
             }
             _ => (),
         }
-        Some(sight)
+        sight
     }
 
     fn ask(&self, sight: &mut Sight) {

@@ -68,6 +68,16 @@ impl Which {
         }
     }
 
+    /// Whether a descriptor may be meant, by what its link alone says.
+    fn may_select(&self, number: i32, target: &[u8]) -> bool {
+        match self {
+            Self::Number(wanted) => *wanted == number,
+            // The kinds of sockets, and of what has a path, show later.
+            Self::Type(word) => kinds::named(target).is_none_or(|kind| kind == "socket" || kind == word),
+            Self::Glob(glob) => glob::matches(glob.as_bytes(), target),
+        }
+    }
+
     fn selects(&self, sight: &Sight) -> bool {
         match self {
             Self::Number(number) => *number == sight.number,
@@ -114,7 +124,7 @@ impl Job for List {
             }
             Stage::Wanting(next, wanted) => {
                 while let Some(number) = self.numbers.get(*next).filter(|_| Instant::now() < end) {
-                    let sight = table.look(*number, false).filter(|sight| is_selected(&self.which, sight));
+                    let sight = selected(&self.which, table, *number);
                     wanted.extend(sight.iter().flat_map(|sight| table.wanted(sight)));
                     *next += 1;
                 }
@@ -143,9 +153,7 @@ impl Job for List {
             Stage::Showing(next) => {
                 while let Some(number) = self.numbers.get(*next).filter(|_| Instant::now() < end) {
                     *next += 1;
-                    let asked_for = self.which.iter().any(|which| matches!(which, Which::Number(it) if it == number));
-                    let Some(sight) = table.look(*number, asked_for) else { continue };
-                    if is_selected(&self.which, &sight) {
+                    if let Some(sight) = selected(&self.which, table, *number) {
                         self.shown += 1;
                         out.put(&table.row(sight));
                     }
@@ -159,8 +167,15 @@ impl Job for List {
     }
 }
 
-fn is_selected(which: &[Which], sight: &Sight) -> bool {
-    which.is_empty() || which.iter().any(|which| which.selects(sight))
+/// Looks at a descriptor if it is open and meant.
+fn selected(which: &[Which], table: &Table, number: i32) -> Option<Sight> {
+    let link = table.link(number)?;
+    if !which.is_empty() && !which.iter().any(|which| which.may_select(number, &link.target)) {
+        return None;
+    }
+    let asked_for = which.iter().any(|which| matches!(which, Which::Number(wanted) if *wanted == number));
+    let sight = table.look(number, link, asked_for);
+    (which.is_empty() || which.iter().any(|which| which.selects(&sight))).then_some(sight)
 }
 
 impl List {

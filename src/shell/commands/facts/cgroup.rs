@@ -238,8 +238,9 @@ impl Line for Cpu {
 
 impl Line for Processes {
     fn line(&self, out: &mut Vec<u8>) {
-        let current = self.current.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+        // The root of a hierarchy does not count.
+        let current = self.current.map_or_else(|| "not counted".to_owned(), |count| format!("{count} with threads"));
         let limit = self.limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
-        fact(out, "processes", format!("{current} with threads, {limit}{}", from(&self.limit_of)));
+        fact(out, "processes", format!("{current}, {limit}{}", from(&self.limit_of)));
     }
 }

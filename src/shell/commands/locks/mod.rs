@@ -82,7 +82,7 @@ enum Stage {
     Holders(std::vec::IntoIter<i32>),
     Places,
     Confirming(Confirmation),
-    Writing { next: usize },
+    Writing { next: usize, shown: bool },
 }
 
 /// A holder, as it was found.
@@ -371,23 +371,30 @@ impl Job for Locks {
                 Progress::Waiting(until) => return Step::Waiting(until),
                 Progress::Done(standing) => {
                     self.settle(&standing);
-                    self.stage = Stage::Writing { next: 0 };
+                    self.stage = Stage::Writing { next: 0, shown: false };
                 }
             },
-            Stage::Writing { next } => {
-                let mut index = *next;
+            Stage::Writing { next, shown } => {
+                let (mut index, mut shown) = (*next, *shown);
                 while out.len() < PIECE {
                     match self.lock(index, world) {
-                        Some(Some(lock)) => out.put(&lock),
+                        Some(Some(lock)) => {
+                            out.put(&lock);
+                            shown = true;
+                        }
                         Some(None) => {}
                         None => {
+                            if let Some(which) = self.which.as_ref().filter(|_| !shown) {
+                                let what = "waits in futex(2), or holds what another waits for";
+                                return fail(out, &format!("no thread that matches {which:?} {what}"));
+                            }
                             self.end(out);
                             return Step::Done(Status::Success);
                         }
                     }
                     index += 1;
                 }
-                self.stage = Stage::Writing { next: index };
+                self.stage = Stage::Writing { next: index, shown };
             }
         }
         Step::More

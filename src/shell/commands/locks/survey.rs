@@ -5,17 +5,18 @@
 
 #![forbid(unsafe_code)]
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::inspect::locks::callers::in_glibc;
+use crate::inspect::locks::callers::{in_glibc, is_glibc};
 use crate::inspect::locks::{Awaited, Caller, Facts, Holder, Version, Wait, identify};
 use crate::inspect::strings::Escaped;
 use crate::inspect::threads::{self, Reader};
 use crate::shell::World;
 use crate::shell::place::symbol;
+use crate::stack::arch::{Arch, Native};
 use crate::stack::capture::dumpable::Dumpable;
 use crate::stack::{Frame, Limits, Outcome, ThreadStack};
-use crate::sys::memory::Live;
+use crate::sys::memory::{Live, Memory};
 use crate::sys::{glibc, process, procfs};
 
 /// Threads whose `syscall` file is read in one step: some 10 µs each.
@@ -54,9 +55,14 @@ pub struct Survey {
     pub stacks: Vec<(u64, i32)>,
     /// Those who wait in futex(2), by thread id.
     pub waiters: Vec<Waiter>,
+    /// By return address, the function of glibc that is called before it.
+    entries: Entries,
     /// Threads beyond the option max_threads.
     pub cut: usize,
 }
+
+/// Addresses of functions by the address behind a call.
+type Entries = FxHashMap<u64, Option<u64>>;
 
 enum Stage {
     Beginning,
@@ -75,6 +81,7 @@ impl Survey {
             same_namespace: process::proc_is_of_our_namespace(),
             stacks: Vec::new(),
             waiters: Vec::new(),
+            entries: FxHashMap::default(),
             cut: 0,
         }
     }
@@ -108,12 +115,13 @@ impl Survey {
                 // One that moved on meanwhile waits no more, or for something else.
                 stacks.retain(|stack| stack.call.as_ref().is_some_and(|call| Wait::of(call).is_some()));
                 name(world, stacks);
+                find_entries(world, stacks, &mut self.entries);
                 Stage::Identifying { stacks: std::mem::take(stacks).into_iter() }
             }
             Stage::Identifying { stacks } => {
                 for stack in stacks.by_ref().take(IDENTIFIED) {
                     let Some(wait) = stack.call.as_ref().and_then(Wait::of) else { continue };
-                    let awaited = identify(&Live, &wait, &callers(world, &stack), self.version);
+                    let awaited = identify(&Live, &wait, &called(world, &stack, &self.entries), self.version);
                     let mut facts = awaited.object.look(&Live, self.version);
                     if !self.same_namespace && matches!(facts.holder, Holder::Thread(_)) {
                         facts.holder = Holder::NotRecorded;
@@ -175,6 +183,34 @@ pub fn name(world: &mut World, stacks: &[ThreadStack]) {
     world.symbolizer.resolve(&world.modules, &addresses);
 }
 
+/// Finds out which functions of glibc were called from outside. Inside, one may have jumped to a static function
+/// that has no name (pthread_join does), and be on the stack no more; but the call instruction still names it.
+fn find_entries(world: &mut World, stacks: &[ThreadStack], entries: &mut Entries) {
+    for stack in stacks {
+        if let Some(frame) = stack.frames.get(in_glibc(&callers(world, stack))) {
+            entries.entry(frame.pc).or_insert_with(|| entry(world, frame.pc));
+        }
+    }
+    let addresses: Vec<u64> = entries.values().copied().flatten().collect();
+    world.symbolizer.resolve(&world.modules, &addresses);
+}
+
+/// The frames of `stack`, and between those of glibc and the others the function that was called.
+fn called<'a>(world: &'a World, stack: &ThreadStack, entries: &Entries) -> Vec<Caller<'a>> {
+    let mut callers = callers(world, stack);
+    let inside = in_glibc(&callers);
+    let frame = stack.frames.get(inside);
+    let entry = frame.and_then(|frame| Some((frame, entries.get(&frame.pc).copied()??)));
+    if let Some((frame, address)) = entry
+        && let [.., function] = world.symbolizer.lookup(&world.modules, address)
+        && function.offset == Some(0)
+    {
+        let module = world.modules.find(address).map_or(&b""[..], |module| module.name());
+        callers.insert(inside, Caller { function: function.function.as_deref(), module, sp: frame.sp });
+    }
+    callers
+}
+
 fn callers<'a>(world: &'a World, stack: &ThreadStack) -> Vec<Caller<'a>> {
     let caller = |frame: &Frame| Caller {
         function: world
@@ -188,16 +224,36 @@ fn callers<'a>(world: &'a World, stack: &ThreadStack) -> Vec<Caller<'a>> {
     stack.frames.iter().map(caller).collect()
 }
 
+/// Where in glibc the call before `return_address` leads, by itself, through a PLT stub or through a slot.
+fn entry(world: &World, return_address: u64) -> Option<u64> {
+    let mut code = [0; 8];
+    let read = Live.read(return_address.checked_sub(8)?, &mut code) == code.len();
+    let site = Native::call_before(code.get(8 - Native::CALL_BYTES.min(8)..)?, return_address).filter(|_| read)?;
+    let through = |target: u64| {
+        let stub: [u8; 16] = Live.read_array(target)?;
+        Live.read_u64(Native::stub_slot(&stub, target)?)
+    };
+    let slot = site.slot.and_then(|slot| Live.read_u64(slot));
+    let ends = [site.target, site.target.and_then(through), slot];
+    let in_glibc = |address: &u64| world.modules.find(*address).is_some_and(|module| is_glibc(module.name()));
+    ends.into_iter().flatten().find(in_glibc)
+}
+
 fn module<'a>(world: &'a World, frame: &Frame) -> &'a [u8] {
     world.modules.find(frame.lookup_address()).map_or(b"", |module| module.name())
 }
 
-/// The innermost function outside of glibc, `FUNCTION+OFFSET (MODULE)`, or where there is none the innermost one.
+/// The innermost function outside of glibc, `FUNCTION+OFFSET (MODULE)`, or where there is none the innermost one;
+/// `MODULE+OFFSET` where it has no name.
 pub fn top(world: &World, stack: &ThreadStack) -> Option<String> {
     let inside = in_glibc(&callers(world, stack));
     let frame = stack.frames.get(inside).or(stack.frames.first())?;
-    let function = symbol(world, frame.lookup_address()).unwrap_or_else(|| format!("{:#x}", frame.pc));
-    let module = module(world, frame);
-    let module = if module.is_empty() { "no module".into() } else { Escaped(module).to_string() };
-    Some(format!("{function} ({module})"))
+    let module = world.modules.find(frame.lookup_address());
+    let function = symbol(world, frame.lookup_address());
+    Some(match (function, module) {
+        (Some(function), Some(module)) => format!("{function} ({})", Escaped(module.name())),
+        (None, Some(module)) => format!("{}+{:#x}", Escaped(module.name()), frame.pc.wrapping_sub(module.bias)),
+        (Some(function), None) => format!("{function} (no module)"),
+        (None, None) => format!("{:#x}", frame.pc),
+    })
 }

@@ -75,7 +75,7 @@ impl Job for List {
             self.count = Some(processes.into_iter());
             return Step::More;
         };
-        while let Some(pid) = rest.next() {
+        for pid in rest.by_ref() {
             status_of(&format!("/proc/{pid}/status"), |field| {
                 if field("Uid").and_then(|uid| real_user(&uid)) == Some(self.user) {
                     self.threads += field("Threads").and_then(|count| decimal(&count)).unwrap_or(0u64);

@@ -78,7 +78,7 @@ enum Stage {
     Looking,
     Evaluating,
     Learning(Stacks),
-    Reading { stacks: Stacks, reader: Reader, layout: Layout },
+    Reading { stacks: Stacks, reader: Reader, layout: Box<Layout> },
 }
 
 /// Some more stack pointers; a process that has dropped its privileges must be dumpable for that.
@@ -129,7 +129,7 @@ impl List {
         }
         let Stage::Learning(stacks) = std::mem::replace(&mut self.stage, Stage::Looking) else { return Step::More };
         match Reader::open(self.with_usage) {
-            Ok(reader) => self.stage = Stage::Reading { stacks, reader, layout: Layout::default() },
+            Ok(reader) => self.stage = Stage::Reading { stacks, reader, layout: Box::default() },
             Err(error) => return fail(out, &format!("cannot read the mappings: {}", error.desc())),
         }
         let columns = if self.with_usage { "       RSS        PSS      DIRTY       SWAP" } else { "" };

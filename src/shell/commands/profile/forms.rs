@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Text written in one step.
 const PIECE: usize = 64 << 10;
 /// Levels that are indented; deeper ones say how deep they are.
-const INDENTED: usize = 48;
+const INDENTED: usize = 32;
 
 /// A form at work.
 pub trait Form {
@@ -69,10 +69,12 @@ impl Form for Text {
             let indent = indentation(depth);
             if branch.total < self.least {
                 let siblings = self.order.iter().skip(at).filter_map(|index| tree.branches.get(*index as usize));
-                let rest: Vec<u64> =
-                    siblings.take_while(|it| it.parent == branch.parent).map(|branch| branch.total).collect();
-                let weight = percent(rest.iter().sum());
-                out.note(format!("{weight:>7.1} {:>7}  {indent}… {} smaller\n", "", rest.len()));
+                let totals = siblings.take_while(|it| it.parent == branch.parent).map(|branch| branch.total);
+                let rest: Vec<u64> = totals.take_while(|total| *total > 0).collect();
+                if !rest.is_empty() {
+                    let weight = percent(rest.iter().sum());
+                    out.note(format!("{weight:>7.1} {:>7}  {indent}… {} smaller\n", "", rest.len()));
+                }
                 continue;
             }
             let name = tree.label_of(branch).map(|label| label.text()).unwrap_or_default();
@@ -88,7 +90,7 @@ impl Form for Text {
 }
 
 fn indentation(depth: usize) -> String {
-    let spaces = " ".repeat(depth.min(INDENTED));
+    let spaces = "  ".repeat(depth.min(INDENTED));
     if depth > INDENTED { format!("{spaces}[{depth}] ") } else { spaces }
 }
 

@@ -100,6 +100,9 @@ record! {
         samples: u64,
         /// Samples for which there was no time at their tick; the next one of their thread weighs more.
         skipped_samples: u64,
+        /// Samples of threads that had to make way at that moment, as all have where there is one processor: these stand
+        /// at ends of system calls more often than is fair.
+        displaced_samples: u64,
         /// Threads that have samples.
         threads: usize,
         /// The weight of all: CPU time, or with --wall time.
@@ -232,6 +235,7 @@ impl Profile {
             missed_ticks: facts.missed,
             samples: facts.samples,
             skipped_samples: facts.skipped,
+            displaced_samples: facts.displaced,
             // The first stands for what there was no room for.
             threads: trie.threads().len().saturating_sub(1),
             weight_seconds: Duration::from_nanos(tree.total),
@@ -256,14 +260,14 @@ impl Line for Summary {
         for (count, text) in [
             (self.missed_ticks, format!("of {} ticks were missed", self.ticks + self.missed_ticks)),
             (self.skipped_samples, "samples had no time at their tick: the next ones weigh more".to_owned()),
+            (self.displaced_samples, "samples stand where a thread had to make way, often after a call".to_owned()),
             (self.cut_samples, "samples had no room for their stacks".to_owned()),
         ] {
             if count > 0 {
                 line.push_str(&format!("; {count} {text}"));
             }
         }
-        // A clock that was read a moment later than another is no thread.
-        if self.mode == "cpu" && self.ended_seconds.as_secs_f64() > 0.01 * (weight + 0.1) {
+        if self.mode == "cpu" && self.ended_seconds >= Duration::from_millis(1) {
             let ended = self.ended_seconds.as_secs_f64();
             line.push_str(&format!("; {ended:.3} s more by threads that ended between ticks"));
         }

@@ -96,6 +96,8 @@ enum Stage {
 
 /// A search under way.
 struct Scanning {
+    /// Threads whose stacks are yet to be placed.
+    tids: std::vec::IntoIter<i32>,
     scan: Scan,
     mappings: Vec<Mapping>,
     is_text: bool,
@@ -122,7 +124,7 @@ record! {
         symbol: Option<String>,
         /// The mapping: file, heap, stack, anonymous memory.
         mapping: String,
-        /// The thread whose stack it is, if that is certain.
+        /// The thread whose stack lies in that mapping, if it is one only.
         stack_of: Option<i32>,
         /// For a text: it, and what follows it.
         text: Option<Bytes>,
@@ -220,26 +222,22 @@ impl Find {
         if pieces.is_empty() {
             return Err("no memory to look in: nothing is mapped there that can be read, and written (--all) by this process alone".to_owned());
         }
-        // A process that dropped its privileges shows root alone which pages are there, and where its threads are.
+        // A process that dropped its privileges shows root alone which pages are there.
         let mut dumpable = Dumpable::default();
         if File::open(c"/proc/thread-self/pagemap").is_err_and(|error| error == Errno::EACCES || error == Errno::EPERM)
         {
             dumpable.allow();
         }
-        let tids = procfs::thread_ids().unwrap_or_default();
-        if tids.first().is_some_and(|tid| !Reader::new().shows_calls(*tid)) {
-            dumpable.allow();
-        }
-        for tid in tids {
-            let Some(pointer) = threads::stack_pointer(tid) else { continue };
-            let at = mappings.partition_point(|mapping| mapping.range.end <= pointer);
-            if let Some(mapping) = mappings.get_mut(at).filter(|mapping| mapping.range.start <= pointer) {
-                mapping.stacks.push(tid);
-            }
-        }
         let scan = Scan::new(needle, pieces, own, self.swapped);
-        let remarked = Instant::now();
-        Ok(Stage::Scanning(Box::new(Scanning { scan, mappings, is_text, found: Vec::new(), remarked, is_done: false })))
+        Ok(Stage::Scanning(Box::new(Scanning {
+            tids: procfs::thread_ids().unwrap_or_default().into_iter(),
+            scan,
+            mappings,
+            is_text,
+            found: Vec::new(),
+            remarked: Instant::now(),
+            is_done: false,
+        })))
     }
 
     fn look(&self, world: &mut World) -> Result<Stage, String> {
@@ -257,6 +255,9 @@ impl Find {
     /// Looks on, and shows some of what was found.
     fn search(&mut self, world: &mut World, out: &mut Output) -> Result<Step, String> {
         let Stage::Scanning(scanning) = &mut self.stage else { return Ok(Step::More) };
+        if scanning.place_stacks() {
+            return Ok(Step::More);
+        }
         if scanning.found.is_empty() && !scanning.is_done {
             let more = scanning.scan.step(&Live, Instant::now() + SLICE, &mut scanning.found);
             scanning.is_done = !more.map_err(|error| format!("cannot read /proc/self/pagemap: {}", error.desc()))?;
@@ -290,6 +291,24 @@ impl Find {
 }
 
 impl Scanning {
+    /// Notes in which mappings the next threads have their stacks; whether there were any left.
+    fn place_stacks(&mut self) -> bool {
+        let Some(first) = self.tids.as_slice().first() else { return false };
+        // As in `threads`: a process that dropped its privileges shows this to root alone.
+        let mut dumpable = Dumpable::default();
+        if !Reader::new().shows_calls(*first) {
+            dumpable.allow();
+        }
+        for tid in self.tids.by_ref().take(BATCH) {
+            let Some(pointer) = threads::stack_pointer(tid) else { continue };
+            let at = self.mappings.partition_point(|mapping| mapping.range.end <= pointer);
+            if let Some(mapping) = self.mappings.get_mut(at).filter(|mapping| mapping.range.start <= pointer) {
+                mapping.stacks.push(tid);
+            }
+        }
+        true
+    }
+
     fn remark(&mut self) -> Step {
         if self.remarked.elapsed() < REMARK {
             return Step::More;
@@ -329,7 +348,10 @@ impl Mapping {
         match (self.printed.as_slice(), self.stacks.as_slice()) {
             (b"[heap]", _) => format!("heap + {at:#x}"),
             (b"[stack]", _) => "stack of the first thread".to_owned(),
-            (b"", [only]) => format!("stack of thread {only} \"{}\"", Escaped(&threads::name(*only))),
+            (b"", [only]) => {
+                let name = threads::name(*only);
+                format!("anonymous memory + {at:#x}, with the stack of thread {only} \"{}\"", Escaped(&name))
+            }
             (b"", [_, _, ..]) => {
                 format!("anonymous memory + {at:#x}, with the stacks of {} threads", self.stacks.len())
             }

@@ -1,10 +1,12 @@
 //! `set`: writes a variable.
 //!
 //! The observer looks whether the memory is there, writable, no code and not ours, and reads what it holds. The store
-//! itself is one instruction for a word ([`store`]), so that other threads see the old or the new value, never a mix;
+//! itself is one instruction for a word ([`Store`]), so that other threads see the old or the new value, never a mix;
 //! and it cannot hurt if the memory has gone since. Then it is read back.
 
 #![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
 
 use super::super::fail;
 use super::value::{Kind, Shape};
@@ -22,7 +24,7 @@ use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
 use crate::sys::memory::{Live, Memory};
 use crate::sys::own;
-use crate::sys::store::{self, Failure};
+use crate::sys::store::{Failure, Store};
 
 pub const COMMAND: Command = Command {
     name: "set",
@@ -82,11 +84,28 @@ enum Stage {
     Evaluating,
     /// The address is known, that which is to be written there not yet.
     Pointing(u64),
+    Storing(Storing),
 }
+
+/// A store on its way.
+struct Storing {
+    store: Store,
+    since: Instant,
+    address: u64,
+    shape: Shape,
+    before: Vec<u8>,
+    bytes: Vec<u8>,
+    mapped: Mapped,
+}
+
+/// How often one looks whether the store is done that took longer than usual.
+const LOOK: Duration = Duration::from_millis(5);
+/// A machine is as busy as this, or the page does not come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Job for Set {
     fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
-        match self.stage {
+        match &mut self.stage {
             Stage::Looking => match world.look() {
                 Ok(()) => {
                     self.stage = Stage::Evaluating;
@@ -103,6 +122,7 @@ impl Job for Set {
                 Some(Err(error)) => fail(out, &error),
             },
             Stage::Pointing(address) => {
+                let address = *address;
                 if let Some(pointer) = &mut self.pointer {
                     match pointer.step(&world.names, &world.modules) {
                         None => return Step::More,
@@ -110,20 +130,33 @@ impl Job for Set {
                         Some(Err(error)) => return fail(out, &error),
                     }
                 }
-                match self.write(address, world) {
+                match self.begin(address, world) {
+                    Ok(storing) => {
+                        self.stage = Stage::Storing(storing);
+                        Step::More
+                    }
+                    Err(error) => fail(out, &error),
+                }
+            }
+            Stage::Storing(storing) => match storing.store.end() {
+                None if storing.since.elapsed() < PATIENCE => Step::Waiting(Instant::now() + LOOK),
+                None => fail(out, "the write does not come to its end, and was called off"),
+                Some(Err(failure)) => fail(out, &storing.explain(failure)),
+                Some(Ok(())) => match storing.report(world) {
                     Ok(written) => {
                         out.put(&written);
                         Step::Done(Status::Success)
                     }
                     Err(error) => fail(out, &error),
-                }
-            }
+                },
+            },
         }
     }
 }
 
 impl Set {
-    fn write(&self, address: u64, world: &mut World) -> Result<Written, String> {
+    /// Looks whether it may be written, and begins.
+    fn begin(&self, address: u64, world: &World) -> Result<Storing, String> {
         let about = |error| format!("{}: {error}", self.target.text());
         let shape = self.shape.sized(self.size(address, world)).map_err(about)?;
         let bytes = shape.bytes(&self.text).map_err(about)?;
@@ -140,23 +173,8 @@ impl Set {
         {
             return Err("the string there is shorter, and an address does not say how much room there is".to_owned());
         }
-        store::store(address, &bytes).map_err(|failure| match failure {
-            Failure::Fault => format!("{address:#x} could not be written: {mapped}"),
-            Failure::Filtered => "the application has added a seccomp filter, which might kill it for this".to_owned(),
-            Failure::NoHelper(error) => format!("no helper process for the write: {}", error.desc()),
-        })?;
-        let after = read(address, bytes.len())?;
-        world.symbolizer.resolve(&world.modules, &[address]);
-        Ok(Written {
-            address: Hex(address),
-            symbol: place::symbol(world, address),
-            shape: shape.name(),
-            before: shape.show(&before),
-            written: shape.show(&bytes),
-            after: shape.show(&after),
-            mapping: mapped.describe(address),
-            shared: mapped.is_shared(),
-        })
+        let store = Store::begin(address, &bytes).map_err(|failure| explain(failure, address, &mapped))?;
+        Ok(Storing { store, since: Instant::now(), address, shape, before, bytes, mapped })
     }
 
     /// The bytes of what the target names, if that is known.
@@ -166,6 +184,37 @@ impl Set {
             Some(Target::Variable(_, size)) => Some(*size).filter(|size| *size > 0),
             _ => self.target.size(address),
         }
+    }
+}
+
+impl Storing {
+    fn explain(&self, failure: Failure) -> String {
+        explain(failure, self.address, &self.mapped)
+    }
+
+    /// What is there now.
+    fn report(&self, world: &mut World) -> Result<Written, String> {
+        let Self { address, shape, mapped, .. } = self;
+        let after = read(*address, self.bytes.len())?;
+        world.symbolizer.resolve(&world.modules, &[*address]);
+        Ok(Written {
+            address: Hex(*address),
+            symbol: place::symbol(world, *address),
+            shape: shape.name(),
+            before: shape.show(&self.before),
+            written: shape.show(&self.bytes),
+            after: shape.show(&after),
+            mapping: mapped.describe(*address),
+            shared: mapped.is_shared(),
+        })
+    }
+}
+
+fn explain(failure: Failure, address: u64, mapped: &Mapped) -> String {
+    match failure {
+        Failure::Fault => format!("{address:#x} could not be written: {mapped}"),
+        Failure::Filtered => "the application has added a seccomp filter, which might kill it for this".to_owned(),
+        Failure::NoHelper(error) => format!("no helper process for the write: {}", error.desc()),
     }
 }
 
