@@ -175,6 +175,7 @@ fn records_are_what_the_schemas_say() {
         "search hex:7f454c46 --all --limit 3 --json",
         "search manhole-nowhere --json",
         "call strlen(\"abc\") --json",
+        "call --stdout puts(\"x\") --json",
         "call abort() --json",
         "malloc --json",
         "trim --json",

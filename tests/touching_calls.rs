@@ -144,6 +144,29 @@ fn a_crash_is_shown_with_its_stack_and_the_process_lives_on() {
     assert_eq!(host.release(), "PASS");
 }
 
+/// What a call prints reaches the operator and the standard output, in order, and a crash does not keep it.
+#[test]
+fn what_a_call_prints_is_shown_when_wanted() {
+    let mut host = host();
+    let mut session = host.connect();
+    assert_eq!(session.command("call/d puts(\"before\")"), "= 7\n");
+    assert_eq!(session.command("call/d --stdout puts(\"printed\")"), "printed\n= 8\n");
+    let answer = session.command("call --stdout --unguarded dprintf(1, \"%d words\\n\", 2)");
+    assert_eq!(answer, "2 words\n= 0x8  long 8  int 8\n");
+    assert!(session.command("call --stdout aborts()").starts_with("crashed: call aborts"));
+    assert_eq!(session.command("call/d --stdout puts(\"after\")"), "after\n= 6\n");
+    // What was kept in the library's buffer comes first.
+    for line in ["before", "printed", "2 words", "after"] {
+        host.wait_for_line(line);
+    }
+    let target = std::fs::read_link(format!("/proc/{}/fd/1", host.pid())).expect("descriptor 1");
+    assert!(target.to_string_lossy().starts_with("pipe:"), "{target:?}");
+    let before = std::fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("fd").count();
+    session.command("call --stdout puts(\"again\")");
+    assert_eq!(std::fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("fd").count(), before);
+    assert_eq!(host.release(), "PASS");
+}
+
 /// No process of ours is beside the host.
 fn no_guard(host: &Host) -> bool {
     host.children().is_empty()

@@ -39,6 +39,9 @@ pub enum Guarding {
 /// What the actor does: it says [`Writer::begin`], writes, and says [`Writer::end`].
 pub type Work = Box<dyn FnOnce(Writer) + Send>;
 
+/// Runs what [`Errand::surrounded`] was given.
+pub type Run<'a> = Box<dyn FnOnce(&Writer) -> Result<Progress, Box<Crash>> + 'a>;
+
 /// Something for the actor, on its way.
 pub struct Errand {
     name: String,
@@ -72,6 +75,16 @@ impl Errand {
         guarding: Guarding,
         work: impl FnOnce(&Writer) -> Result<(), String> + Send + 'static,
     ) -> Self {
+        Self::surrounded(name, guarding, work, |writer, run| run(writer))
+    }
+
+    /// The same with something to do before and after it, on the actor and outside of the guard: `around` runs it.
+    pub fn surrounded(
+        name: String,
+        guarding: Guarding,
+        work: impl FnOnce(&Writer) -> Result<(), String> + Send + 'static,
+        around: impl FnOnce(&Writer, Run<'_>) -> Result<Progress, Box<Crash>> + Send + 'static,
+    ) -> Self {
         let what = name.clone();
         Self::new(
             name,
@@ -83,7 +96,7 @@ impl Errand {
                     Ok(()) => Progress::Returned(0),
                     Err(why) => Progress::Failed(why),
                 };
-                let ended = perform(guarding, &what, &writer, work);
+                let ended = around(&writer, Box::new(|writer| perform(guarding, &what, writer, work)));
                 writer.end_as(ended);
             }),
         )

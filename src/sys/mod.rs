@@ -10,6 +10,7 @@ pub mod call;
 pub mod clock;
 pub mod descriptor;
 pub mod descriptors;
+pub mod diverted;
 pub mod dumpable;
 pub mod environment;
 pub mod exit;

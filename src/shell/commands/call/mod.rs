@@ -17,10 +17,12 @@ use crate::protocol::Status;
 use crate::shell::address::Evaluation;
 use crate::shell::crash::Crashed;
 use crate::shell::errand::{Errand, Guarding};
-use crate::shell::output::Output;
+use crate::shell::output::{self, Output};
+use crate::shell::spool::{Progress, Writer};
 use crate::shell::units::Format;
 use crate::shell::{Command, Job, Step, World, stack_record};
 use crate::sys::call::Returned;
+use crate::sys::diverted::{self, Diverted};
 use crate::sys::futex::Guarded;
 use crate::sys::{application, loader};
 use expression::{Argument, Expression};
@@ -29,21 +31,24 @@ pub use result::Outcome;
 pub const COMMAND: Command = Command {
     name: "call",
     level: Level::Admin,
-    synopsis: "[/FORMAT] [--unguarded] FUNCTION([ARGUMENT, ...])",
+    synopsis: "[/FORMAT] [--stdout] [--unguarded] FUNCTION([ARGUMENT, ...])",
     summary: "Call a function of the application.",
     help: "call getpid()                        the result as hexadecimal, long and int\n\
            call/d strcmp(\"a\", \"b\")              as a signed int; /u unsigned, /c char, /dg a long, /db a byte\n\
            call/s getenv(\"HOME\")                as the string that it points to; /a as a pointer with its symbol\n\
            call/f sqrt(2.0)                     as a double; /fw as a float\n\
            call set_level(&config, 3, 0.5f)     addresses, integers (1, -1, 0x1f, 'c'), float and double\n\
-           call (*hooks+8)(1)                   through a pointer\n\n\
+           call (*hooks+8)(1)                   through a pointer\n\
+           call --stdout dump_state()           what it prints is shown here, too\n\n\
            FORMAT is a letter and a size as of x. FUNCTION and addresses are written as for x; names are what they are\n\
            to the application, its indirect functions resolved. Nobody checks the types: a number with a point is a double,\n\
            with an f behind it a float. A string's memory is never given back, so that the callee may keep it; it must not\n\
            free it. errno is 0 before the call, and shown if it is not afterwards.\n\n\
            The function runs on the thread \"Manhole actor\", with a stack of 2 MB and most signals blocked. What it prints\n\
-           goes where the application's output goes; standard error is shown here, too, as always. One that hangs can be\n\
-           left, and is seen with stacks.\n\n\
+           goes where the application's output goes; standard error is shown here, too, as always. With --stdout so is the\n\
+           standard output: descriptor 1 is a file in memory meanwhile, and what stands there when the function is done\n\
+           goes here and then to where it belongs. That holds back what other threads print, too, as long as the function\n\
+           runs. One that hangs can be left, and is seen with stacks.\n\n\
            One that crashes (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, abort, a C++ exception that nobody catches,\n\
            pthread_exit) is abandoned where it stands, its stack is shown, and the process lives on; no signal handler runs\n\
            and none is replaced. But what it had locked stays locked, and what it had half done stays so: after a crash\n\
@@ -51,7 +56,7 @@ pub const COMMAND: Command = Command {
            that traces the actor meanwhile, so no debugger can: kill -9 ends it, and the call goes on unguarded. Where\n\
            tracing is refused, --unguarded calls without. A SIGSEGV that the application handles on purpose (a virtual\n\
            machine's) counts as a crash here. The stack is shown down to what the manhole called.",
-    schemas: &[Outcome::schema, Crashed::schema, stack_record::Stack::schema],
+    schemas: &[Outcome::schema, output::Text::schema, Crashed::schema, stack_record::Stack::schema],
     start: |words| {
         let (format, mut words) = match words.split_first() {
             Some((first, rest)) if first.starts_with('/') => {
@@ -63,18 +68,21 @@ pub const COMMAND: Command = Command {
             }
             _ => (None, words),
         };
-        let mut guarding = Guarding::Always;
+        let (mut guarding, mut shows_stdout) = (Guarding::Always, false);
         while let Some((first, rest)) = words.split_first().filter(|(first, _)| first.starts_with("--")) {
-            if first != UNGUARDED {
-                return Err(format!("unknown option {first}"));
+            match first.as_str() {
+                UNGUARDED => guarding = Guarding::Never,
+                STDOUT => shows_stdout = true,
+                _ => return Err(format!("unknown option {first}")),
             }
-            (guarding, words) = (Guarding::Never, rest);
+            words = rest;
         }
         let Expression { function, arguments } = Expression::parse(&words.join(" "))?;
         let (arguments, words) = (arguments.into_iter(), Vec::new());
         Ok(Box::new(Call {
             format,
             guarding,
+            shows_stdout,
             text: function.text().to_owned(),
             stage: Stage::Looking { function, arguments, words },
         }))
@@ -84,9 +92,14 @@ pub const COMMAND: Command = Command {
 /// Go without a guard.
 pub const UNGUARDED: &str = "--unguarded";
 
+/// Show what is printed.
+const STDOUT: &str = "--stdout";
+
 struct Call {
     format: Option<Format>,
     guarding: Guarding,
+    /// What is printed meanwhile is shown.
+    shows_stdout: bool,
     /// The function as it was written.
     text: String,
     stage: Stage,
@@ -165,7 +178,8 @@ impl Call {
         }
         let returned = Arc::new(Guarded::new(None));
         let shared = returned.clone();
-        let errand = Errand::guarded(format!("call {}", self.text), self.guarding, move |_| {
+        let shows_stdout = self.shows_stdout;
+        let work = move |_: &Writer| {
             let mut words = words.into_iter();
             let function = words.next().ok_or("no function")?.resolve()?;
             let (mut general, mut floats) = (Vec::new(), Vec::new());
@@ -175,11 +189,42 @@ impl Call {
             }
             let returned = application::call(function, &general, &floats);
             shared.with(|shared| *shared = Some((function, returned)));
+            if shows_stdout {
+                diverted::flush();
+            }
             Ok(())
-        });
+        };
+        let name = format!("call {}", self.text);
+        let errand = match shows_stdout {
+            false => Errand::guarded(name, self.guarding, work),
+            true => with_stdout(name, self.guarding, work),
+        };
         self.stage = Stage::Running { errand, returned };
         Step::More
     }
+}
+
+/// A call whose standard output is shown. It is put back even if the call crashes; one that hangs keeps it.
+fn with_stdout(
+    name: String,
+    guarding: Guarding,
+    work: impl FnOnce(&Writer) -> Result<(), String> + Send + 'static,
+) -> Errand {
+    Errand::surrounded(name, guarding, work, |writer, run| {
+        // What was printed before is not the function's.
+        diverted::flush();
+        match Diverted::begin() {
+            Ok(diverted) => {
+                let ended = run(writer);
+                // The client may be gone: the application's output is not.
+                diverted.end(|piece| {
+                    let _ = writer.write(piece);
+                });
+                ended
+            }
+            Err(error) => Ok(Progress::Failed(format!("cannot hold descriptor 1: {}", error.desc()))),
+        }
+    })
 }
 
 /// Refuses what is no code.
