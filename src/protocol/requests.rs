@@ -273,7 +273,11 @@ mod tests {
                 line[at] = br#"{}":,\u0d8e9 -.bn"#[(state >> 20) as usize % 17];
             }
             if let Ok(Message::Run { id, command }) = decode(&line) {
-                let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+                let value = match serde_json::from_slice::<serde_json::Value>(&line) {
+                    // It keeps numbers as doubles, we as they are written.
+                    Err(error) if error.to_string().starts_with("number out of range") => continue,
+                    value => value.unwrap(),
+                };
                 assert_eq!(value["command"], command);
                 assert_eq!(value["id"], serde_json::from_str::<serde_json::Value>(&id).unwrap());
                 both += 1;
