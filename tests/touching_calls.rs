@@ -189,15 +189,15 @@ fn send(session: &mut Session, line: &str) {
     session.stream().write_all(format!("{line}\n").as_bytes()).expect("send");
 }
 
-/// Asks until the answer has `text`.
-fn ask_until(session: &mut Session, line: &str, text: &str) -> String {
+/// Asks until the answer has all of `texts`.
+fn ask_until(session: &mut Session, line: &str, texts: &[&str]) -> String {
     let end = Instant::now() + DEADLINE;
     loop {
         let answer = session.command(line);
-        if answer.contains(text) {
+        if texts.iter().all(|text| answer.contains(text)) {
             return answer;
         }
-        assert!(Instant::now() < end, "no {text:?}: {answer}");
+        assert!(Instant::now() < end, "no {texts:?}: {answer}");
     }
 }
 
@@ -207,19 +207,17 @@ fn a_call_that_hangs_or_spins_is_seen_and_can_be_left() {
     let (mut first, mut second) = (host.connect(), host.connect());
     send(&mut first, "call/d hangs()");
     // Once it blocks, it is seen without being touched.
-    let answer = ask_until(&mut second, "stacks 'Manhole actor'", "capture=proc");
-    assert!(answer.contains(" in hangs+"), "{answer}");
+    ask_until(&mut second, "stacks 'Manhole actor'", &["capture=proc", " in hangs+"]);
     host.tell("open\n");
     assert_eq!(first.answer(), "= 1\n");
     send(&mut first, "call spins()");
     // It runs: only the guard can stop it.
-    let answer = ask_until(&mut second, "stacks 'Manhole actor'", " in spins+");
-    assert!(answer.contains("capture=ptrace"), "{answer}");
+    ask_until(&mut second, "stacks 'Manhole actor'", &["capture=ptrace", " in spins+"]);
     // A guard that dies lets go.
     let guard = *host.children().first().expect("a guard");
     // SAFETY: kill touches no memory.
     unsafe { libc::kill(guard, libc::SIGKILL) };
-    assert!(ask_until(&mut second, "stacks 'Manhole actor'", " in spins+").contains("capture=ptrace"));
+    ask_until(&mut second, "stacks 'Manhole actor'", &["capture=ptrace", " in spins+"]);
     drop(first);
     assert!(second.command("threads").contains("Manhole actor"));
     assert!(host.is_alive());
