@@ -1,11 +1,12 @@
 //! `profile`: where the threads use the processors, or where they are.
 //!
-//! `sampler` takes samples in steps, into the `trie` of addresses; when the time is over they are named (`tree`) and
-//! written (`forms`). Nothing is looked up while samples are taken.
+//! `sampler` takes samples in steps, of who is on a `processor`, into the `trie` of addresses; when the time is over
+//! they are named (`tree`) and written (`forms`). Nothing is looked up while samples are taken.
 
 #![forbid(unsafe_code)]
 
 mod forms;
+mod processor;
 mod sampler;
 mod tree;
 mod trie;
@@ -20,7 +21,6 @@ use crate::shell::output::Output;
 use crate::shell::parse::{self, Arguments};
 use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
-use crate::sys::process;
 use forms::{Folded, Form, Records, Speedscope, Text};
 use sampler::{Facts, Sampler, Settings};
 use tree::{Roots, Tree};
@@ -159,12 +159,6 @@ fn start(words: &[String]) -> Result<Box<dyn Job>, String> {
 impl Job for Profile {
     fn step(&mut self, world: &mut World, out: &mut Output) -> Step {
         match &mut self.stage {
-            Stage::Sampling(_) if !process::proc_is_of_our_namespace() => {
-                return fail(
-                    out,
-                    "/proc belongs to another pid namespace here, and the clocks of threads are not known",
-                );
-            }
             Stage::Sampling(_) if out.is_json() && !matches!(self.shape, Shape::Tree { .. }) => {
                 return fail(out, "--json gives records, --folded and --speedscope other forms: choose one");
             }
