@@ -46,6 +46,7 @@ pub const COMMAND: Command = Command {
            thread used since the one before, by the thread's own clock, so threads sum up to what they used though\n\
            ticks were missed. What a thread used between ticks, never seen running, is told as that.\n\
            A running thread is stopped for some 30 us at a tick; one that waits is not touched in a CPU profile.\n\
+           A stop takes some microseconds to arrive: ends of frequent system calls get more than their share.\n\
            To a file: manhole-cli -c 'profile 5 --speedscope' PID > profile.json",
     schemas: &[Summary::schema, forms::SCHEMA],
     start,
