@@ -15,15 +15,16 @@ pub struct Pinned(Set);
 impl Pinned {
     /// Keeps the calling thread where it is.
     pub fn here() -> Result<Self> {
-        let before = allowed()?;
-        let mut number = 0u32;
-        // SAFETY: the kernel writes one unsigned int.
-        unsafe { raw::syscall6(libc::SYS_getcpu, [&raw mut number as usize, 0, 0, 0, 0, 0])? };
-        let mut one: Set = [0; 128];
-        if let Some(word) = one.get_mut(number as usize / 64) {
-            *word = 1 << (number % 64);
-        }
+        let (before, one) = (allowed()?, current()?);
         allow(&one)?;
+        Ok(Self(before))
+    }
+
+    /// Has the calling thread leave the processor that it is on, to whoever had to make way; an error if it has no other.
+    pub fn elsewhere() -> Result<Self> {
+        let (before, mut others) = (allowed()?, current()?);
+        others.iter_mut().zip(&before).for_each(|(word, before)| *word = before & !*word);
+        allow(&others)?;
         Ok(Self(before))
     }
 }
@@ -38,6 +39,18 @@ impl Drop for Pinned {
 /// How many processors the calling thread may use.
 pub fn processors() -> Result<u32> {
     allowed().map(|set| set.iter().map(|word| word.count_ones()).sum())
+}
+
+/// The processor that the calling thread is on, as a set.
+fn current() -> Result<Set> {
+    let mut number = 0u32;
+    // SAFETY: the kernel writes one unsigned int.
+    unsafe { raw::syscall6(libc::SYS_getcpu, [&raw mut number as usize, 0, 0, 0, 0, 0])? };
+    let mut one: Set = [0; 128];
+    if let Some(word) = one.get_mut(number as usize / 64) {
+        *word = 1 << (number % 64);
+    }
+    Ok(one)
 }
 
 fn allowed() -> Result<Set> {
@@ -63,7 +76,13 @@ mod tests {
         assert!(processors().unwrap() >= 1);
         let pinned = Pinned::here().unwrap();
         assert_eq!(processors(), Ok(1));
+        assert!(Pinned::elsewhere().is_err(), "there is no other");
         drop(pinned);
         assert_eq!(allowed(), Ok(before));
+        if processors().unwrap() > 1 {
+            let left = current().unwrap();
+            let _elsewhere = Pinned::elsewhere().unwrap();
+            assert_ne!(current().unwrap(), left);
+        }
     }
 }

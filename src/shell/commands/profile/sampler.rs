@@ -1,11 +1,8 @@
 //! Taking samples, a tick at a time, in steps of some milliseconds.
 //!
 //! A tick reads the CPU clock of every thread (0.3 µs each). A thread whose clock stands still has the stack that it had:
-//! it costs nothing more. One whose clock moved is looked at again a moment later; if it ran in that moment, it is on a
-//! processor, and not just leaving a call that a stop would disturb. It is captured if its clock advances still: one that
-//! had to make way, maybe for the observer itself, stands where the kernel likes to take a processor away, at the end of
-//! a system call, and is no fair sample (seen: 35 % of the samples where perf has 4 %). For the same reason the observer
-//! and its helper stay on one processor while they capture. Only where there is one processor it is taken nevertheless.
+//! it costs nothing more. One whose clock moved is looked at again a moment later, and captured if it is on a processor
+//! then ([`processor`]).
 //!
 //! - CPU profile: only those are. A sample weighs what the thread used since its last one, so that the weights of a thread
 //!   sum up to what it used, whatever was missed. What it used and was never seen doing is told as that.
@@ -17,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::processor::{self, Candidate, MOMENT, Sorted};
 use super::trie::{Key, Trie};
 use crate::inspect::threads::name;
 use crate::shell::commands::threads::selects;
 use crate::shell::interval::Interval;
 use crate::shell::{Step, World};
-use crate::stack::capture::SETTLED_NANOSECONDS;
 use crate::stack::{Ending, Frame, Limits, Method, Outcome, Reason, ThreadStack};
 use crate::sys::pinning::{self, Pinned};
 use crate::sys::{clock, filter, process, procfs};
@@ -31,10 +28,6 @@ use crate::sys::{clock, filter, process, procfs};
 const SLICE: u64 = 3_000_000;
 /// Threads captured in one go.
 const BATCH: usize = 8;
-/// How long after the first look a tick looks again.
-const MOMENT: u64 = 150_000;
-/// For how long a clock is watched to see whether it advances.
-const GLIMPSE: u64 = 5_000;
 /// How long it holds that a thread has just run.
 const FRESH: u64 = 4_000_000;
 /// More threads than this are not listed at every tick, but at every so-manyth.
@@ -100,9 +93,6 @@ struct Tracked {
     naming: u8,
 }
 
-/// A thread to be captured: its id, its clock.
-type Candidate = (i32, u64);
-
 enum Phase {
     Resting,
     Scanning { next: usize, moved: Vec<Candidate> },
@@ -119,7 +109,8 @@ pub struct Sampler {
     phase: Phase,
     tids: Vec<i32>,
     tracked: FxHashMap<i32, Tracked>,
-    /// A thread of ours that sleeps.
+    /// The thread that does this, and another of ours if it sleeps: neither is sampled.
+    own: i32,
     idle: Option<i32>,
     next_tick: u64,
     began: u64,
@@ -152,6 +143,7 @@ impl Sampler {
             phase: Phase::Resting,
             tids: Vec::new(),
             tracked: FxHashMap::default(),
+            own: 0,
             idle: None,
             next_tick: 0,
             began: 0,
@@ -219,6 +211,11 @@ impl Sampler {
 
     /// The first look at all threads: where their clocks stand.
     fn begin(&mut self, world: &mut World) -> Result<Step, String> {
+        if !process::proc_is_of_our_namespace() {
+            return Err("/proc is that of another pid namespace, and the clocks of threads are not known".to_owned());
+        }
+        self.may_pin = process::seccomp_filters() == 0;
+        self.is_only_processor = self.may_pin && pinning::processors() == Ok(1);
         world.look()?;
         self.generation = world.modules.generation();
         self.list(world)?;
@@ -239,8 +236,7 @@ impl Sampler {
         }
         // One that the application adds now may punish what was allowed before.
         filter::look();
-        self.may_pin = process::seccomp_filters() == 0;
-        self.is_only_processor = self.may_pin && pinning::processors() == Ok(1);
+        self.may_pin &= !filter::has_grown();
         if self.strange && self.looked.elapsed() > LOOK {
             // A module was loaded meanwhile, maybe.
             world.look()?;
@@ -260,7 +256,7 @@ impl Sampler {
             }
         }
         self.tids = tids;
-        self.idle = world.idle_actor();
+        (self.own, self.idle) = (world.own_tid, world.idle_actor());
         Ok(())
     }
 
@@ -311,7 +307,7 @@ impl Sampler {
                 thread.is_meant = selects(which, *tid, &name(*tid));
             }
             let before = std::mem::replace(&mut thread.seen, used);
-            if is_first || !thread.is_meant || Some(*tid) == self.idle {
+            if is_first || !thread.is_meant || *tid == self.own || Some(*tid) == self.idle {
                 continue;
             }
             match thread.leaf {
@@ -344,19 +340,18 @@ impl Sampler {
         // Nobody is always the last one, for whom there is no time.
         let turn = self.facts.ticks as usize % moved.len().max(1);
         moved.rotate_left(turn);
-        let (mut running, mut others) = (Vec::new(), Vec::new());
-        for (tid, before) in moved {
-            let Ok(used) = clock::thread_run_time(tid) else { continue };
-            if used >= before.saturating_add(SETTLED_NANOSECONDS) {
-                // For a wall profile waiting for a processor is waiting like any other.
-                let is_fair = self.settings.wall || advances(tid, used);
-                if is_fair || self.is_only_processor {
-                    running.push((tid, used));
-                    self.facts.displaced += u64::from(!is_fair);
-                }
-            } else if self.settings.wall {
-                others.push((tid, used));
-            }
+        let Sorted { mut running, mut displaced, mut others } = Sorted::look(moved);
+        if self.settings.wall {
+            // Waiting for a processor is waiting like any other.
+            running.append(&mut displaced);
+        } else {
+            others.clear();
+        }
+        if self.is_only_processor {
+            self.facts.displaced += displaced.len() as u64;
+            running.append(&mut displaced);
+        } else if running.is_empty() && self.may_pin {
+            running = processor::step_aside(&displaced);
         }
         Phase::Capturing { running, others, since: clock::monotonic() }
     }
@@ -390,8 +385,7 @@ impl Sampler {
     }
 
     fn sample(&mut self, batch: &[Candidate], are_running: bool, world: &mut World) {
-        // A thread of the application that serves this stands still.
-        let tids: Vec<i32> = batch.iter().map(|(tid, _)| *tid).filter(|tid| *tid != world.own_tid).collect();
+        let tids: Vec<i32> = batch.iter().map(|(tid, _)| *tid).collect();
         let configured = world.manhole.config.limits;
         let limits = Limits { frames: configured.frames.min(FRAMES), ..configured };
         let mut stacks = Vec::with_capacity(tids.len());
@@ -473,13 +467,6 @@ impl Sampler {
         self.facts.unloaded = world.look().is_err() || world.modules.generation() != self.generation;
         Phase::Over
     }
-}
-
-/// Whether the clock of a thread that stood at `before` runs.
-fn advances(tid: i32, before: u64) -> bool {
-    let start = clock::monotonic();
-    while clock::monotonic() < start + GLIMPSE {}
-    clock::thread_run_time(tid).is_ok_and(|now| now >= before + GLIMPSE / 2)
 }
 
 fn unseen_running(trie: &mut Trie, tid: i32, thread: &mut Tracked, nanoseconds: u64) {
