@@ -112,6 +112,7 @@ fn records_are_what_the_schemas_say() {
         "signals TERM --json",
         "search hex:7f454c46 --all --limit 3 --json",
         "search manhole-nowhere --json",
+        "drop admin --json",
         "exit too much --json",
     ];
     for line in samples {
