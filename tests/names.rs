@@ -139,7 +139,7 @@ fn instructions_are_those_of_gdb() {
         let Some(row) = found.lines().nth(1) else { continue };
         commands.push(format!("x/100i {}", row.split(' ').next().expect("an address")));
     }
-    commands.push("x/40i main".to_owned());
+    commands.push("x/120i main".to_owned());
     assert!(commands.len() >= 5, "{commands:?}");
     let ours: Vec<String> = commands.iter().map(|command| session.command(command)).collect();
     let theirs = gdb(host.pid(), &commands);
@@ -160,9 +160,9 @@ fn instructions_are_those_of_gdb() {
     }
     println!("{count} instructions, {mnemonics} with gdb's mnemonic, {lines} gdb's to the letter");
     println!("{}", differ.join("\n"));
-    assert!(count >= 400 && mnemonics * 100 >= count * 95 && lines * 100 >= count * 90, "{count} {mnemonics} {lines}");
+    assert!(count >= 400 && mnemonics * 100 >= count * 98 && lines * 100 >= count * 97, "{count} {mnemonics} {lines}");
     // A call and a jump name what they lead to, and data its name.
-    let main = session.command("x/40i main");
+    let main = session.command("x/200i main");
     assert!(main.contains(">:\tcall   0x") && main.contains(" <start_ender>\n"), "{main}");
     assert!(main.contains("        # 0x") && main.contains(" <global_config"), "{main}");
     let edge = session.command("x/3i 0x10");

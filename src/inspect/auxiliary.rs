@@ -103,7 +103,8 @@ mod tests {
     fn agrees_with_getauxval() {
         let entries = read(process::tid()).unwrap();
         assert!(entries.len() > 10);
-        for entry in &entries {
+        // glibc answers AT_HWCAP with what it made of that on x86-64.
+        for entry in entries.iter().filter(|entry| entry.name() != Some("AT_HWCAP")) {
             assert_eq!(entry.value, process::auxiliary(entry.number), "{entry:?}");
             assert!(entry.name().is_some(), "{entry:?}");
         }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, OpKind};
+use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, OpKind, Register};
 
 use super::{Instruction, Target};
 
@@ -25,7 +25,7 @@ pub fn decode(code: &[u8], address: u64) -> Option<Instruction> {
     options.set_small_hex_numbers_in_decimal(false);
     options.set_branch_leading_zeros(false);
     options.set_show_zero_displacements(true);
-    options.set_always_show_scale(true);
+    options.set_always_show_scale(instruction.memory_index() != Register::None);
     // Mnemonics in a column of six, as binutils has them.
     options.set_first_operand_char_index(7);
     let mut text = String::new();
@@ -63,11 +63,13 @@ mod tests {
             (&[0x0f, 0x1f, 0x40, 0x00], "nopl   0x0(%rax)", None),
             (&[0x48, 0x83, 0xec, 0x18], "sub    $0x18,%rsp", None),
             (&[0xc5, 0xf9, 0xef, 0xc0], "vpxor  %xmm0,%xmm0,%xmm0", None),
-            (&[0x06], "(bad)", None),
         ] {
             let expected = Instruction { length: code.len(), text: text.to_owned(), target };
             assert_eq!(decode(code, at), Some(expected));
         }
+        // push %es, which 64 bits do not have.
+        let bad = Instruction { length: 1, text: "(bad)".to_owned(), target: None };
+        assert_eq!(decode(&[0x06, 0x90, 0x90], at), Some(bad));
         assert_eq!(decode(&[0xe8, 1], at), None);
         assert_eq!(decode(&[], at), None);
     }
