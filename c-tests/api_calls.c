@@ -127,7 +127,7 @@ static const struct {
     const char *name;
     manhole_callback *callback;
 } KINDS[] = {
-    { "echo", echo },           { "status", status }, { "flood", flood }, { "hang", hang },       { "gated", gated },
+    { "echo", echo },           { "outcome", status }, { "flood", flood }, { "hang", hang },       { "gated", gated },
     { "forbidden", forbidden }, { "leave", leave },   { "count", count }, { "misuse", misuse },   { "forking", forking },
     { "forever", forever },
 };

@@ -18,8 +18,11 @@ use manhole::sys::allocator;
 /// Bytes that the crate's allocator may ever have taken from the kernel in such a process.
 const MOST: usize = 64 << 20;
 
+/// What is done with the bytes of one input.
+pub type Target = fn(&[u8]);
+
 /// All of them, by name.
-pub const ALL: [(&str, fn(&[u8])); 4] =
+pub const ALL: [(&str, Target); 4] =
     [("shell", shell), ("options", options), ("frames", frames), ("requests", requests)];
 
 fn bounded() {

@@ -288,9 +288,11 @@ impl Terminal {
         command.env_remove("NO_COLOR").env("TERM", "xterm").envs(environment.iter().copied());
         let copies = (slave.try_clone().expect("dup"), slave.try_clone().expect("dup"));
         command.stdin(copies.0).stdout(copies.1).stderr(slave);
-        // SAFETY: two system calls in the forked child.
+        // SAFETY: three system calls in the forked child.
         unsafe {
             command.pre_exec(|| {
+                // Whoever runs the tests in the background of a shell ignores it, and so would the client.
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
                 libc::setsid();
                 libc::ioctl(0, libc::TIOCSCTTY, 0);
                 Ok(())

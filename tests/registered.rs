@@ -76,9 +76,9 @@ fn the_callbacks_return_value_is_the_status() {
     let mut host = host();
     drop(host.connect());
     for (value, status, output) in
-        [(0, 0, ""), (1, 1, ""), (2, 2, "usage: status [WORD...]\n"), (77, 1, ""), (-1, 1, "")]
+        [(0, 0, ""), (1, 1, ""), (2, 2, "usage: outcome [WORD...]\n"), (77, 1, ""), (-1, 1, "")]
     {
-        let Some(answer) = cli(&host, &format!("status {value}")) else {
+        let Some(answer) = cli(&host, &format!("outcome {value}")) else {
             println!("skipped: no manhole-cli");
             return;
         };

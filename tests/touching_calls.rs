@@ -209,7 +209,8 @@ fn a_call_may_end_the_process_or_become_another_program() {
     assert!(!answer.contains("crashed"), "{answer}");
     assert_eq!(host.wait().code(), Some(3), "{}", host.story());
     let mut host = self::host();
-    send(&mut host.connect(), "call execs()");
+    let mut session = host.connect();
+    send(&mut session, "call execs()");
     host.wait_for_line("executed");
     assert_eq!(host.release(), "PASS");
 }

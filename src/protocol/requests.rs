@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
 
     /// One escaped character; of the basic plane's surrogates only pairs are characters.
     fn escape(&mut self) -> Result<char, BadMessage> {
-        let escaped = self.rest().bytes().nth(1);
+        let escaped = self.rest().as_bytes().get(1).copied();
         let character = match escaped {
             Some(plain @ (b'"' | b'\\' | b'/')) => char::from(plain),
             Some(b'b') => '\u{8}',

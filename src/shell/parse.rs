@@ -59,7 +59,7 @@ pub fn end_of(line: &str) -> Option<(Vec<String>, bool)> {
         words.push(String::new());
     }
     let is_filter = from.and_then(|at| tokens.get(at)) == Some(&Token::Bar);
-    let is_comment = tokens.len() == 0 && line.contains('#');
+    let is_comment = tokens.is_empty() && line.contains('#');
     (!is_comment).then_some((words, is_filter))
 }
 

@@ -80,7 +80,7 @@ struct Profile {
 
 enum Stage {
     Sampling(Box<Sampler>),
-    Writing { tree: Tree, trie: Trie, form: Box<dyn Form> },
+    Writing { tree: Box<Tree>, trie: Trie, form: Box<dyn Form> },
 }
 
 record! {
@@ -208,7 +208,7 @@ impl Profile {
             Shape::Tree { by_thread: false, .. } => Roots::Merged,
             Shape::Tree { .. } | Shape::Folded => Roots::Names,
         };
-        let tree = Tree::grow(&trie, roots, self.by_line, world);
+        let tree = Box::new(Tree::grow(&trie, roots, self.by_line, world));
         let what = format!("{} profile of {:.1} s at {} Hz", self.mode, facts.length.as_secs_f64(), self.hz);
         let form: Box<dyn Form> = match self.shape {
             Shape::Folded => Box::new(Folded::new()),

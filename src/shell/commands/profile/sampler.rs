@@ -323,7 +323,7 @@ impl Sampler {
                 _ if self.settings.wall || used > before => moved.push((*tid, used)),
                 _ => {}
             }
-            if next % 64 == 0 && clock::monotonic() > now + SLICE {
+            if next.is_multiple_of(64) && clock::monotonic() > now + SLICE {
                 break;
             }
         }
@@ -457,7 +457,7 @@ impl Sampler {
                 let unseen = used.saturating_sub(thread.accounted);
                 unseen_running(&mut self.trie, *tid, thread, unseen);
             }
-            if next % 64 == 0 && clock::monotonic() > begin + SLICE {
+            if next.is_multiple_of(64) && clock::monotonic() > begin + SLICE {
                 break;
             }
         }

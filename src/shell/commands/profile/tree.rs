@@ -140,13 +140,13 @@ impl Tree {
             Key::Cut => return plain("(no room for more stacks)"),
             Key::Address(address) => address,
         };
-        let module = world.modules.find(address).map(|module| name_of(module));
+        let module = world.modules.find(address).map(name_of);
         let found = world.symbolizer.lookup(&world.modules, address);
         let mut labels: Vec<Label> = found
             .iter()
             .rev()
             .map(|source| Label {
-                name: source.function.as_ref().map_or("??".into(), |name| escaped(name)),
+                name: source.function.as_ref().map_or("??".into(), escaped),
                 module: module.clone(),
                 file: source.file.clone(),
                 line: (by_line && source.file.is_some()).then_some(source.line),

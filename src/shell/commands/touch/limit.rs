@@ -210,7 +210,7 @@ fn value(bound: u64) -> Option<u64> {
 /// `64K`, `1048576`, `unlimited`.
 fn shown(bound: u64, unit: &str) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
-    let whole = units.into_iter().find(|(shift, _)| bound != 0 && bound % (1u64 << shift) == 0);
+    let whole = units.into_iter().find(|(shift, _)| bound != 0 && bound.is_multiple_of(1u64 << shift));
     match (bound, whole) {
         (UNLIMITED, _) => "unlimited".to_owned(),
         (_, Some((shift, letter))) if unit == BYTES => format!("{}{letter}", bound >> shift),

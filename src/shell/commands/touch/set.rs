@@ -160,7 +160,7 @@ impl Set {
         let about = |error| format!("{}: {error}", self.target.text());
         let shape = self.shape.sized(self.size(address, world)).map_err(about)?;
         let bytes = shape.bytes(&self.text).map_err(about)?;
-        if shape.kind != Kind::String && address % bytes.len() as u64 != 0 {
+        if shape.kind != Kind::String && !address.is_multiple_of(bytes.len() as u64) {
             return Err(format!(
                 "{address:#x} is not aligned for {}: it could not be written in one step",
                 shape.name()

@@ -273,8 +273,11 @@ pub fn ask(request: Request, nanoseconds: u64) -> Option<Result<Answer, Failure>
             let here = process::pid();
             let guard = guards.iter().find(|guard| guard.tid == request.tid && guard.owner == here)?;
             let turn = guard.exchange.turn.load(Ordering::Acquire);
-            if turn != helper::IDLE && turn != helper::ANSWERED {
-                return Some(None);
+            match turn {
+                helper::IDLE | helper::ANSWERED => {}
+                // It was killed: anybody may trace the actor.
+                helper::GONE => return None,
+                _ => return Some(None),
             }
             guard.exchange.ask(request);
             // Under the lock: the actor reaps it only afterwards, so the number is its.
