@@ -73,6 +73,8 @@ pub const COMMAND: Command = Command {
 const SLICE: Duration = Duration::from_millis(4);
 /// How often a person hears of it.
 const REMARK: Duration = Duration::from_secs(2);
+/// Bytes that are searched for at most: in memory that repeats itself each place is compared as far as they go.
+const LONGEST: usize = 1024;
 /// Bytes of a match that are shown.
 const PREVIEW: usize = 64;
 /// Matches that are named in one step.
@@ -180,6 +182,9 @@ impl Find {
     fn needle(&self, bytes: Vec<u8>, is_number: bool) -> Result<Needle, String> {
         if self.aligned && !is_number {
             return Err("--aligned is for numbers and addresses: a text stands anywhere".to_owned());
+        }
+        if bytes.len() > LONGEST {
+            return Err(format!("at most {LONGEST} bytes are searched for"));
         }
         let alignment = if self.aligned { bytes.len() as u64 } else { 1 };
         Needle::new(bytes, alignment).ok_or_else(|| "nothing to search for".to_owned())
