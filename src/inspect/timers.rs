@@ -1,18 +1,13 @@
-//! Timers of the application: POSIX timers, interval timers, and descriptors of timers.
+//! Timers of the application: POSIX timers, and the names of clocks. Descriptors of timers are in [`super::descriptors`].
 //!
 //! Context: the observer. Looked at through `/proc` and calls that change nothing; a timer that expires meanwhile has
 //! moved on by the time it is printed.
 
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use super::files;
-use crate::sys::link::read_link;
+use crate::sys::Result;
 use crate::sys::memory::Memory;
-use crate::sys::procfs::{File, for_each_entry};
-use crate::sys::timers::Remaining;
-use crate::sys::{Errno, Result};
 
 /// Bytes of `/proc/self/timers` that are read: some thousand timers.
 const BYTES: usize = 1 << 20;
@@ -78,55 +73,6 @@ impl PosixTimer {
     }
 }
 
-/// A descriptor of `timerfd_create`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimerDescriptor {
-    /// Its number.
-    pub number: i32,
-    /// Its clock.
-    pub clock: i32,
-    /// Expirations that were not read.
-    pub ticks: u64,
-    /// How it stands.
-    pub remaining: Remaining,
-}
-
-/// The numbers of the descriptors in the table of thread `tid`.
-pub fn descriptors(tid: i32) -> Result<Vec<i32>> {
-    let path = std::ffi::CString::new(format!("/proc/self/task/{tid}/fd")).map_err(|_| Errno::EINVAL)?;
-    let folder = File::open_at(libc::AT_FDCWD, &path, libc::O_DIRECTORY)?;
-    let mut numbers: Vec<i32> = Vec::new();
-    for_each_entry(&folder, |name| numbers.extend(name.to_str().ok().and_then(|name| name.parse::<i32>().ok())))?;
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Descriptor `number` of thread `tid`, if it is a timer.
-pub fn descriptor(tid: i32, number: i32) -> Option<TimerDescriptor> {
-    let path = std::ffi::CString::new(format!("/proc/self/task/{tid}/fd/{number}")).ok()?;
-    if read_link(&path, &mut [0; 32]).ok()? != b"anon_inode:[timerfd]" {
-        return None;
-    }
-    parse_descriptor(number, &files::of_thread(tid, &format!("fdinfo/{number}"), 4096).ok()?)
-}
-
-/// `clockid: 1`, `ticks: 0`, `it_value: (0, 49406829)`, `it_interval: (1, 0)` (man 5 proc_pid_fdinfo).
-fn parse_descriptor(number: i32, text: &[u8]) -> Option<TimerDescriptor> {
-    let text = std::str::from_utf8(text).ok()?;
-    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    let time = |name| {
-        let (seconds, nanoseconds) = field(name)?.strip_prefix('(')?.strip_suffix(')')?.split_once(", ")?;
-        let nanoseconds: u32 = nanoseconds.parse().ok().filter(|it| *it < 1_000_000_000)?;
-        Some(Duration::new(seconds.parse().ok()?, nanoseconds))
-    };
-    Some(TimerDescriptor {
-        number,
-        clock: field("clockid")?.parse().ok()?,
-        ticks: field("ticks")?.parse().ok()?,
-        remaining: Remaining { value: time("it_value")?, interval: time("it_interval")? },
-    })
-}
-
 /// The name of a clock (man 2 clock_gettime).
 pub fn clock_name(clock: i32) -> String {
     let name = match clock {
@@ -161,11 +107,6 @@ mod tests {
         assert_eq!((timers[1].id, timers[1].tid, timers[1].clock), (3, Some(77), -6));
         assert_eq!(timers[1].notify, "signal");
         assert!(parse(b"signal: 1/2\n\xff: \nID").is_empty());
-        let text = b"pos:\t0\nflags:\t02\nclockid: 1\nticks: 3\nsettime flags: 00\nit_value: (0, 49406829)\nit_interval: (1, 0)\n";
-        let timer = parse_descriptor(5, text).unwrap();
-        assert_eq!((timer.clock, timer.ticks, timer.remaining.interval), (1, 3, Duration::from_secs(1)));
-        assert_eq!(timer.remaining.value, Duration::from_nanos(49_406_829));
-        assert_eq!(parse_descriptor(5, b"clockid: 1\n"), None);
         assert_eq!(clock_name(1), "CLOCK_MONOTONIC");
         assert_eq!(clock_name(!5 << 3 | 2), "CPU clock of process 5");
     }

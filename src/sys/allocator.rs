@@ -182,6 +182,12 @@ impl Mapped {
         usable
     }
 
+    /// Whether the lock is seen free within `patience`, so that a thread that stands still does not hold it. For a process
+    /// that shares this memory, and may be killed at any moment.
+    pub fn is_seen_free_within(&self, patience: Duration) -> bool {
+        self.lock.is_seen_free_within(patience)
+    }
+
     /// Takes the heap's lock before `fork`, so that the child inherits a whole heap.
     pub fn hold(&self) {
         self.lock.acquire();

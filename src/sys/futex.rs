@@ -64,6 +64,9 @@ pub fn wait_until_changed(word: &AtomicU32, expected: u32, timeout: Duration) ->
     true
 }
 
+/// How often [`Lock::is_seen_free_within`] looks.
+const GLANCE: Duration = Duration::from_micros(20);
+
 /// A mutual exclusion that never allocates, never unwinds, and can be made whole again after `fork`.
 pub struct Lock {
     /// 0 free, 1 held, 2 held with (possibly) someone waiting.
@@ -99,6 +102,20 @@ impl Lock {
                 return false;
             }
             wait(&self.state, 2, Some(Duration::from_nanos(left)));
+        }
+        true
+    }
+
+    /// Whether the lock is seen free within `patience`: so long the thread that one asks about, which stands still, does not
+    /// hold it. Takes nothing: whoever asks may be killed at any moment.
+    pub fn is_seen_free_within(&self, patience: Duration) -> bool {
+        let limit = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let deadline = super::clock::monotonic().saturating_add(limit);
+        while self.state.load(Ordering::Acquire) != 0 {
+            if super::clock::monotonic() > deadline {
+                return false;
+            }
+            pause(GLANCE);
         }
         true
     }

@@ -3,7 +3,7 @@
 //! Context: the observer. Linux keeps both for each thread, whatever POSIX says (man 2 setpriority, "C library/kernel
 //! differences"). A thread id is one of the process's own pid namespace.
 
-use super::{Result, raw};
+use super::{Result, filter, raw};
 
 /// Room for the processors that any kernel is built for (NR_CPUS is 8192 at most): a bit each.
 const WORDS: usize = 128;
@@ -56,8 +56,12 @@ pub fn affinity(tid: i32) -> Result<Processors> {
     Ok(set)
 }
 
-/// One more than the highest processor number that this kernel knows, rounded up to 64.
+/// One more than the highest processor number that this kernel knows, rounded up to 64; the most of any kernel under a
+/// filter that might punish the question.
 pub fn processors() -> usize {
+    if filter::has_grown() {
+        return Processors::MOST;
+    }
     let mut set = Processors::NONE;
     let arguments = [0, size_of::<Processors>(), set.0.as_mut_ptr() as usize, 0, 0, 0];
     // SAFETY: as in `affinity`; the answer is how many bytes the kernel's sets have.

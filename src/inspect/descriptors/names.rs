@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::inspect::syscalls::{CLOCKS, Names, SIGNALS, write_choice, write_flags};
+use crate::inspect::syscalls::{CLOCKS, Names, write_choice, write_flags};
 
 /// `names![A, B]` is `&[(libc::A, "A"), (libc::B, "B")]`.
 macro_rules! names {
@@ -93,16 +93,6 @@ pub fn clock(clock: i32) -> String {
     Choice(clock, CLOCKS).to_string()
 }
 
-/// The signals of a set, bit 0 for signal 1. Real-time signals are counted from the C library's SIGRTMIN, 34.
-pub fn signals(set: u64) -> Vec<String> {
-    let name = |signal: i32| match signal {
-        34 => "SIGRTMIN".to_owned(),
-        35..=64 => format!("SIGRTMIN+{}", signal - 34),
-        _ => Choice(signal, SIGNALS).to_string(),
-    };
-    (1..=64).filter(|signal| set >> (signal - 1) & 1 == 1).map(name).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +105,5 @@ mod tests {
         assert_eq!(inotify_mask(0x380), "IN_MOVED_TO|IN_CREATE|IN_DELETE");
         assert_eq!((timer_flags(1), timer_flags(0)), ("TFD_TIMER_ABSTIME".into(), "0".into()));
         assert_eq!(clock(1), "CLOCK_MONOTONIC");
-        assert_eq!(signals(0x4_0000_0200), ["SIGUSR1", "SIGRTMIN+1"]);
     }
 }

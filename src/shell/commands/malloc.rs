@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::call::UNGUARDED;
+use super::memory::human;
 use super::no_arguments;
 use crate::config::level::Level;
 use crate::inspect::strings::Escaped;
@@ -29,7 +30,8 @@ pub const COMMAND: Command = Command {
            malloc --raw            what the allocator prints about itself: malloc_info, malloc_stats_print ...\n\n\
            The allocator is the one that malloc means to the process: glibc, jemalloc, tcmalloc (gperftools) and mimalloc\n\
            are understood. It is asked on the actor and takes its own locks for that: where one is held for ever this\n\
-           hangs, which stacks then shows, and exit leaves. A heap so corrupt that asking crashes is survived as by call.",
+           hangs, which stacks then shows, and exit leaves. A heap so corrupt that asking crashes is survived as by call;\n\
+           but an arena that was being looked at then stays locked, and who allocates from it hangs.",
     schemas: &[Totals::schema, Arena::schema, Crashed::schema, Stack::schema],
     start: |words| {
         let arguments = Arguments::parse(words, &["--raw", UNGUARDED], &[])?;
@@ -233,11 +235,7 @@ fn arenas_of(xml: &[u8]) -> Vec<Arena> {
 
 /// Bytes as people read them, and exactly.
 fn bytes(count: u64) -> String {
-    match count {
-        0..1024 => format!("{count} B"),
-        1024..0x10_0000 => format!("{:.1} kB ({count})", count as f64 / 1024.0),
-        _ => format!("{:.1} MB ({count})", count as f64 / 1048576.0),
-    }
+    if count < 1024 { human(count) } else { format!("{} ({count})", human(count)) }
 }
 
 impl Line for Totals {

@@ -22,7 +22,8 @@ pub const COMMAND: Command = Command {
     synopsis: "SECONDS COMMAND...",
     summary: "Run a command again every SECONDS, until ^C.",
     help: "watch 2 threads\nwatch 0.5 'threads | grep io_thd'      quoted, so that the filter is a part of it\n\
-           watch 10 'sessions; threads | count'\n\n\
+           watch 10 'sessions; threads | count'\n\
+           watch 5 'call/s state_of(\"db\")'      and so that quotes are\n\n\
            A round never begins before the last one is done. ^C ends it, as it ends any command; with manhole-cli -c\n\
            it does so by leaving. A command that is used wrongly ends it too; one that fails is tried again.",
     schemas: &[Round::schema],

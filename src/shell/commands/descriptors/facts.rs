@@ -11,6 +11,7 @@ use crate::inspect::descriptors::holders::Search;
 use crate::inspect::descriptors::info::{self, Info};
 use crate::inspect::descriptors::remote::Mounts;
 use crate::inspect::descriptors::{self, Access, Link, kinds, names};
+use crate::inspect::signals;
 use crate::inspect::sockets::{self, Socket, Sockets};
 use crate::inspect::syscalls::OpenFlags;
 use crate::redirect::tap;
@@ -188,7 +189,7 @@ impl Table {
             event_count: info.event_count,
             semaphore: info.is_semaphore,
             timer: info.timer.map(timer),
-            signals: info.signals.map(names::signals),
+            signals: info.signals.map(signals::names),
             pid: info.pid,
             locks: info.locks.into_iter().map(Bytes).collect(),
             role,

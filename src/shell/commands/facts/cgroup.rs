@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::super::memory::human;
 use super::{application_thread, fact, no_arguments, once};
 use crate::config::level::Level;
 use crate::inspect::cgroup::{self, Group, pair};
@@ -200,21 +201,10 @@ fn from(folder: &Option<String>) -> String {
     folder.as_ref().map_or_else(String::new, |folder| format!(" (by {})", Escaped(folder.as_bytes())))
 }
 
-/// `1.5 GB`, to three digits.
-fn bytes(bytes: u64) -> String {
-    let units = ["bytes", "KB", "MB", "GB", "TB", "PB", "EB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1024.0 && unit + 1 < units.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
-    let digits = if unit == 0 || value >= 100.0 { 0 } else { 1 };
-    format!("{value:.digits$} {}", units.get(unit).unwrap_or(&""))
-}
-
 impl Line for Memory {
     fn line(&self, out: &mut Vec<u8>) {
-        let current = self.current_bytes.map_or_else(|| "unknown".to_owned(), bytes);
-        let limit = self.limit_bytes.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {}", bytes(limit)));
+        let current = self.current_bytes.map_or_else(|| "unknown".to_owned(), human);
+        let limit = self.limit_bytes.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {}", human(limit)));
         let count = |count: Option<u64>, what| count.map_or_else(String::new, |count| format!(", {count} {what}"));
         let hits = count(self.limit_hits, "times at the limit");
         let kills = count(self.oom_kills, "killed for lack of memory");

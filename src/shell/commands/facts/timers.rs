@@ -8,6 +8,7 @@ use super::super::duration;
 use super::{application_thread, fail, readable};
 use crate::config::level::Level;
 use crate::config::signals::Name;
+use crate::inspect::descriptors::{self, info, kinds};
 use crate::inspect::timers::{self, PosixTimer};
 use crate::protocol::Status;
 use crate::record;
@@ -17,9 +18,9 @@ use crate::shell::place;
 use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
 use crate::stack::capture::dumpable::Dumpable;
-use crate::sys::Errno;
 use crate::sys::memory::Live;
 use crate::sys::timers::{Remaining, interval_timer, posix_timer};
+use crate::sys::{Errno, filter};
 
 pub const COMMAND: Command = Command {
     name: "timers",
@@ -134,11 +135,24 @@ impl Line for Timer {
     }
 }
 
+/// What descriptor `number` of thread `tid` says, if it is a timer's.
+fn timer_of(tid: i32, number: i32) -> Option<info::Timer> {
+    let link = descriptors::read(tid, number).ok()?;
+    if kinds::named(&link.target) != Some("timerfd") {
+        return None;
+    }
+    info::read(tid, number, 0).ok()?.timer
+}
+
 impl Show {
     /// All but descriptors, which come in pieces.
     fn signals(&mut self, world: &mut World, out: &mut Output) -> Result<(), String> {
         world.look()?;
         self.tid = application_thread(world)?;
+        if filter::has_grown() {
+            out.note("only descriptors are shown: the application has added a seccomp filter, which might kill it for more\n");
+            return self.list();
+        }
         let posix = match timers::posix() {
             Ok(posix) => posix,
             Err(error) => {
@@ -165,8 +179,13 @@ impl Show {
                 self.put(&Timer { signal: Some(signal.to_owned()), ..timer }, out);
             }
         }
-        self.refused = matches!(timers::descriptors(self.tid), Err(Errno::EACCES | Errno::EPERM));
-        let numbers = readable(|| timers::descriptors(self.tid))
+        self.list()
+    }
+
+    /// The descriptors to look at.
+    fn list(&mut self) -> Result<(), String> {
+        self.refused = matches!(descriptors::numbers(self.tid), Err(Errno::EACCES | Errno::EPERM));
+        let numbers = readable(|| descriptors::numbers(self.tid))
             .map_err(|error| format!("cannot list /proc/self/task/{}/fd: {}", self.tid, error.desc()))?;
         self.descriptors = Some(numbers.into_iter());
         Ok(())
@@ -194,8 +213,9 @@ impl Job for Show {
             dumpable.allow();
         }
         for number in numbers.by_ref().take(BATCH) {
-            let Some(found) = timers::descriptor(self.tid, number) else { continue };
-            let timer = Timer::new("timerfd", timers::clock_name(found.clock), found.remaining);
+            let Some(found) = timer_of(self.tid, number) else { continue };
+            let remaining = Remaining { value: found.remaining, interval: found.interval };
+            let timer = Timer::new("timerfd", timers::clock_name(found.clock), remaining);
             self.put(&Timer { id: Some(number), unread: Some(found.ticks), ..timer }, out);
         }
         if numbers.len() > 0 {

@@ -42,8 +42,9 @@ pub const COMMAND: Command = Command {
            Known are mutexes, rwlocks, condition variables, semaphores, barriers, joins, stdio locks and the locks of\n\
            malloc of glibc, and by name those of Rust's standard library. A mutex, the writer of a rwlock, a stdio lock\n\
            and a join tell who it is that one waits for; readers, semaphores, malloc's locks and Rust's do not.\n\
-           DEADLOCK is said of a cycle that was looked at twice and in which no thread ran meanwhile. A CONVOY is two\n\
-           threads or more that wait, one behind the other, for one that waits for no lock.",
+           DEADLOCK is said of a cycle that was looked at twice and in which no thread ran meanwhile; it ends only if a\n\
+           wait has a time, or somebody unlocks what another thread holds. A CONVOY is two threads or more that wait, one\n\
+           behind the other, for one that waits for no lock.",
     schemas: &[record::Lock::schema, record::Deadlock::schema, record::Convoy::schema, record::Summary::schema],
     start: |arguments| match arguments {
         [] => Ok(Box::new(Locks::new(None))),

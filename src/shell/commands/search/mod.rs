@@ -7,6 +7,7 @@ mod wanted;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::memory::human;
 use super::{Cut, fail};
 use crate::config::level::Level;
 use crate::inspect::scan::{Counts, Needle, Piece, Scan};
@@ -41,8 +42,9 @@ pub const COMMAND: Command = Command {
            search 4711 --in '[heap]'        in mappings by name or file name; anonymous is what has no name\n\
            search 4711 --in 0x7f00-0x8f00   or in a range\n\n\
            Looks in memory that can be written and is the process's own; with --all in all that can be read. Only pages\n\
-           that are there are read: nothing is loaded, and sparse memory stays sparse; --swapped reads what was swapped\n\
-           out, too. The manhole's own memory is left out. The process runs meanwhile: what moves may be missed.",
+           that are there are read, so that sparse memory stays sparse, and beside them the variables of files that are\n\
+           mapped to be written privately; --swapped reads what was swapped out, too. The\n\
+           manhole's own memory is left out. The process runs meanwhile: what moves may be missed.",
     schemas: &[Match::schema, Summary::schema, Cut::schema],
     start: |words| {
         let arguments = Arguments::parse(words, &["--aligned", "--all", "--swapped"], &["--in", "--limit", "--width"])?;
@@ -71,6 +73,8 @@ pub const COMMAND: Command = Command {
 const SLICE: Duration = Duration::from_millis(4);
 /// How often a person hears of it.
 const REMARK: Duration = Duration::from_secs(2);
+/// Bytes that are searched for at most: in memory that repeats itself each place is compared as far as they go.
+const LONGEST: usize = 1024;
 /// Bytes of a match that are shown.
 const PREVIEW: usize = 64;
 /// Matches that are named in one step.
@@ -155,16 +159,6 @@ impl Line for Match {
     }
 }
 
-/// `1.5 MB`.
-fn megabytes(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        _ if bytes >= f64::from(1 << 30) => format!("{:.1} GB", bytes / f64::from(1 << 30)),
-        _ if bytes >= f64::from(1 << 20) => format!("{:.1} MB", bytes / f64::from(1 << 20)),
-        _ => format!("{:.0} KB", bytes / 1024.0),
-    }
-}
-
 impl Line for Summary {
     fn line(&self, out: &mut Vec<u8>) {
         let matches = match self.matches {
@@ -177,11 +171,10 @@ impl Line for Summary {
             (self.swapped_bytes, "swapped out (--swapped reads it)"),
             (self.unreadable_bytes, "unreadable"),
         ];
-        let left =
-            left.iter().filter(|(bytes, _)| *bytes > 0).map(|(bytes, what)| format!("{} {what}", megabytes(*bytes)));
+        let left = left.iter().filter(|(bytes, _)| *bytes > 0).map(|(bytes, what)| format!("{} {what}", human(*bytes)));
         let left: Vec<String> = left.collect();
         let left = if left.is_empty() { String::new() } else { format!("; left out: {}", left.join(", ")) };
-        out.extend_from_slice(format!("{matches} in {}{left}\n", megabytes(self.read_bytes)).as_bytes());
+        out.extend_from_slice(format!("{matches} in {}{left}\n", human(self.read_bytes)).as_bytes());
     }
 }
 
@@ -189,6 +182,9 @@ impl Find {
     fn needle(&self, bytes: Vec<u8>, is_number: bool) -> Result<Needle, String> {
         if self.aligned && !is_number {
             return Err("--aligned is for numbers and addresses: a text stands anywhere".to_owned());
+        }
+        if bytes.len() > LONGEST {
+            return Err(format!("at most {LONGEST} bytes are searched for"));
         }
         let alignment = if self.aligned { bytes.len() as u64 } else { 1 };
         Needle::new(bytes, alignment).ok_or_else(|| "nothing to search for".to_owned())
@@ -316,7 +312,7 @@ impl Scanning {
         self.remarked = Instant::now();
         let (done, total) = self.scan.progress();
         let percent = done as f64 * 100.0 / (total.max(1)) as f64;
-        Step::Remark(format!("{percent:.0} % of {} looked through", megabytes(total)))
+        Step::Remark(format!("{percent:.0} % of {} looked through", human(total)))
     }
 
     fn row(&self, world: &World, address: u64) -> Match {

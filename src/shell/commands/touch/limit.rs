@@ -128,6 +128,7 @@ fn number(text: &str, unit: &str) -> Result<u64, String> {
 }
 
 fn read(resource: &Resource) -> Result<Limit, String> {
+    super::unfiltered()?;
     limits::get(resource.number).map_err(|error| format!("the limit {} is unknown: {}", resource.name, error.desc()))
 }
 

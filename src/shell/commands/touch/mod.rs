@@ -17,6 +17,7 @@ mod value;
 use super::super::Command;
 use crate::record;
 use crate::shell::record::Line;
+use crate::sys::filter;
 
 pub const SIGNAL: Command = signal::COMMAND;
 pub const NICE: Command = nice::COMMAND;
@@ -25,6 +26,13 @@ pub const RLIMIT: Command = limit::COMMAND;
 pub const CLOSE: Command = descriptor::CLOSE;
 pub const DUP: Command = descriptor::DUP;
 pub const SET: Command = set::COMMAND;
+
+/// Refuses where the kernel may kill the application for a call that it never makes itself.
+fn unfiltered() -> Result<(), String> {
+    if filter::has_grown() { Err(FILTERED.to_owned()) } else { Ok(()) }
+}
+
+const FILTERED: &str = "the application has added a seccomp filter, which might kill it for this";
 
 record! {
     /// It was done, and has a consequence that is easily overlooked.

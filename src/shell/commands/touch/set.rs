@@ -213,7 +213,7 @@ impl Storing {
 fn explain(failure: Failure, address: u64, mapped: &Mapped) -> String {
     match failure {
         Failure::Fault => format!("{address:#x} could not be written: {mapped}"),
-        Failure::Filtered => "the application has added a seccomp filter, which might kill it for this".to_owned(),
+        Failure::Filtered => super::FILTERED.to_owned(),
         Failure::NoHelper(error) => format!("no helper process for the write: {}", error.desc()),
     }
 }

@@ -115,6 +115,7 @@ enum Stage {
 impl Send {
     /// Looks whom it is for; the threads that may take it.
     fn begin(&self, world: &World) -> Result<Vec<i32>, String> {
+        super::unfiltered()?;
         let Some(tid) = self.tid else {
             let all = procfs::thread_ids().unwrap_or_default();
             return Ok(all.into_iter().filter(|tid| !is_ours(world, *tid)).collect());

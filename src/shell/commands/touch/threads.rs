@@ -86,6 +86,7 @@ impl Threads {
 
     /// Lists the threads that were not seen yet; false when there is none.
     fn list(&mut self) -> Result<bool, String> {
+        super::unfiltered()?;
         if self.rounds == 0 && !process::proc_is_of_our_namespace() {
             return Err("/proc shows the thread ids of another pid namespace, which no call takes here".to_owned());
         }

@@ -8,6 +8,7 @@
 //! have the actor go on behind what it ran: no handler runs, and no disposition is touched. Everything else it passes on.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::super::{helper, native};
 use super::{CRASHES, Guard, Met, REFUSED, STARTING};
@@ -21,6 +22,8 @@ use crate::sys::{sibling, thread};
 const LOOK: u64 = 1_000_000_000;
 /// What wakes it: a stop of the thread that it traces, and [`sibling::nudge`] with the second.
 pub const NUDGE: i32 = libc::SIGUSR1;
+/// For how long another thread may hold our heap: one that forks a large process does for a second.
+const HEAP: Duration = Duration::from_secs(5);
 const PAGE: u64 = 4096;
 /// Pages above a stack pointer that are tried: it may point into the guard below its stack, which overflowed.
 const PAGES: u64 = 64;
@@ -106,13 +109,14 @@ impl Guard {
     }
 
     /// The kernel's word on what the thread did, or what it raised itself (`abort`). Not where it blocks all of these
-    /// signals, as we do while we hold a lock of ours: that would stay held, and so would the observer.
+    /// signals, as we do while we hold a lock of ours, and not inside of our heap: that would stay held, and so would the
+    /// observer.
     fn is_crash(&self, signal: i32, information: &Information) -> bool {
         if CRASHES & bit(signal) == 0 || !(information.code() > 0 || information.is_raised_in(self.owner)) {
             return false;
         }
         let blocked = ptrace::blocked_signals(self.tid).unwrap_or(u64::MAX);
-        (blocked | bit(signal)) & CRASHES != CRASHES
+        (blocked | bit(signal)) & CRASHES != CRASHES && crate::ALLOCATOR.is_seen_free_within(HEAP)
     }
 
     /// Copies the stack from `sp` up, or from the first page above that can be read: where, and how many bytes.
