@@ -27,8 +27,9 @@ fn tables_are_those_of_the_code() {
     let commands: String = commands::all()
         .map(|command| {
             format!(
-                "| `{}` | {} |\n",
+                "| `{}` | {} | {} |\n",
                 cell(format!("{} {}", command.name, command.synopsis).trim()),
+                command.level.name(),
                 cell(command.summary)
             )
         })
