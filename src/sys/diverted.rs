@@ -1,7 +1,7 @@
 //! What is written to descriptor 1 for a while: kept for an operator, and then passed on to where it belongs.
 //!
-//! Context: the actor. The descriptor is the process's, so this holds what other threads print meanwhile, too; they lose
-//! nothing but time. Children that are started meanwhile keep the file that holds it.
+//! Context: the actor. The descriptor is the process's, so this holds what other threads print meanwhile, too. If the process
+//! ends before that is passed on, it is lost. Children that are started meanwhile keep the file that holds it.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::memory::{Live, Memory};
 use super::output::Output;
 use super::procfs::File;
-use super::{Result, application, files, loader, passing, stat, table};
+use super::{Errno, Result, application, files, filter, loader, passing, stat, table};
 
 const STDOUT: i32 = 1;
 /// How long whoever reads the standard output may take for each piece of what was held.
@@ -27,6 +27,10 @@ pub struct Diverted {
 impl Diverted {
     /// Holds what is written from now on.
     pub fn begin() -> Result<Self> {
+        // A filter that was added later may kill for memfd_create.
+        if filter::has_grown() {
+            return Err(Errno::EPERM);
+        }
         let close_on_exec = table::is_close_on_exec(STDOUT)?;
         let original = File::from_raw(table::duplicate_above(STDOUT, passing::high())?);
         // Out of the way of numbers that the application expects, like the other one.

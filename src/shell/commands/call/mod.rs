@@ -48,7 +48,8 @@ pub const COMMAND: Command = Command {
            goes where the application's output goes; standard error is shown here, too, as always. With --stdout so is the\n\
            standard output: descriptor 1 is a file in memory meanwhile, and what stands there when the function is done\n\
            goes here and then to where it belongs. That holds back what other threads print, too, as long as the function\n\
-           runs. One that hangs can be left, and is seen with stacks.\n\n\
+           runs: it grows in memory, and is lost if the process ends before. One that hangs can be left, and is seen with\n\
+           stacks.\n\n\
            One that crashes (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, abort, a C++ exception that nobody catches,\n\
            pthread_exit) is abandoned where it stands, its stack is shown, and the process lives on; no signal handler runs\n\
            and none is replaced. But what it had locked stays locked, and what it had half done stays so: after a crash\n\
