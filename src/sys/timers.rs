@@ -49,7 +49,7 @@ mod tests {
         let expected = Remaining { value: Duration::from_millis(1500), interval: Duration::from_secs(3) };
         assert_eq!(remaining([3, 0, 1, 500_000], 1000), expected);
         assert_eq!(remaining([0, -1, -5, i64::MAX], 1), Remaining::default());
-        assert_eq!(interval_timer(libc::ITIMER_VIRTUAL as i32), Ok(Remaining::default()));
+        assert_eq!(interval_timer(libc::ITIMER_VIRTUAL), Ok(Remaining::default()));
         assert_eq!(posix_timer(0x7fff), Err(super::super::Errno::EINVAL));
     }
 }

@@ -159,7 +159,7 @@ impl Show {
             (libc::ITIMER_PROF, "ITIMER_PROF", "SIGPROF"),
         ];
         for (which, name, signal) in names {
-            let remaining = interval_timer(which as i32).unwrap_or_default();
+            let remaining = interval_timer(which).unwrap_or_default();
             if remaining != Remaining::default() {
                 let timer = Timer::new("itimer", name.to_owned(), remaining);
                 self.put(&Timer { signal: Some(signal.to_owned()), ..timer }, out);
