@@ -7,7 +7,7 @@
 /// What a command needs and a session has; a higher level includes the lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Look: nothing of the application is changed, and none of its code runs.
+    /// Look: nothing of the application is changed, and none of its code runs, but for `malloc`, which asks the allocator.
     Observe,
     /// What an operator also has outside: signals, priorities, limits; what the application offers as commands.
     Operate,

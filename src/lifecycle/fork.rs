@@ -13,7 +13,7 @@ use crate::redirect::tap as redirect;
 use crate::shell::{registered, variables};
 use crate::stack::capture::{guard, signal};
 use crate::sys::fork::{self, Child};
-use crate::sys::{self, Errno, descriptors, dumpable, process};
+use crate::sys::{self, Errno, descriptors, diverted, dumpable, process};
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// The threads that start next were started by a fork.
@@ -94,6 +94,7 @@ extern "C" fn child() {
     dump::leave_in_child();
     super::CHANGE.replace_in_child((), only);
     registered::reset_in_child(only);
+    diverted::forget_in_child(only);
     guard::reset_in_child(only);
     variables::reset_in_child(only);
     if let Some(manhole) = INSTALLED.get() {

@@ -29,7 +29,7 @@ use crate::server::bell::Rope;
 use crate::sys::allocator::{self, Role};
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
-use crate::sys::{self, Errno, descriptors, futex, link, own, process, signal, startup, thread};
+use crate::sys::{self, Errno, descriptors, diverted, futex, link, own, process, signal, startup, thread};
 use stage::Stage;
 
 /// The stack of a thread of ours: room for the unwinder and the demangler. Untouched pages cost nothing.
@@ -400,6 +400,8 @@ extern "C" fn observer(manhole: &'static Manhole) -> Option<&'static Manhole> {
 /// first, unless `daemon_connection` says that they die with the process.
 pub fn finish() {
     let Some(manhole) = installed() else { return };
+    // Before the C library writes what it still has.
+    diverted::end(|_| {});
     signals::report_replaced();
     if manhole.stage.prevent() {
         return;

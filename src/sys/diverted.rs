@@ -1,12 +1,15 @@
 //! What is written to descriptor 1 for a while: kept for an operator, and then passed on to where it belongs.
 //!
-//! Context: the actor. The descriptor is the process's, so this holds what other threads print meanwhile, too. If the process
-//! ends before that is passed on, it is lost. Children that are started meanwhile keep the file that holds it.
+//! Context: the actor, and the thread that ends the process. The descriptor is the process's, so this holds what other
+//! threads print meanwhile, too: for as long as the call takes, without a bound. What is in the middle of a write when it
+//! is put back, or held when the process is killed, is lost. Children that are started meanwhile keep the file.
 
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
+use super::fork::Child;
+use super::futex::Guarded;
 use super::memory::{Live, Memory};
 use super::output::Output;
 use super::procfs::File;
@@ -16,17 +19,38 @@ const STDOUT: i32 = 1;
 /// How long whoever reads the standard output may take for each piece of what was held.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+static HELD: Guarded<Option<Diverted>> = Guarded::new(None);
+
 /// The standard output while it is held.
-pub struct Diverted {
+struct Diverted {
     original: File,
     held: File,
     identity: (u64, u64),
     close_on_exec: bool,
 }
 
+/// Holds what is written from now on.
+pub fn begin() -> Result<()> {
+    let diverted = Diverted::begin()?;
+    HELD.with(|held| *held = Some(diverted));
+    Ok(())
+}
+
+/// Puts the standard output back, unless the application has put another one there; `show` gets what was held, piece
+/// by piece, and so does the standard output. Nothing to do when nothing is held.
+pub fn end(show: impl FnMut(&[u8])) {
+    if let Some(diverted) = HELD.with(Option::take) {
+        diverted.end(show);
+    }
+}
+
+/// In a forked child, which keeps the file that holds it.
+pub fn forget_in_child(only: Child) {
+    HELD.replace_in_child(None, only);
+}
+
 impl Diverted {
-    /// Holds what is written from now on.
-    pub fn begin() -> Result<Self> {
+    fn begin() -> Result<Self> {
         // A filter that was added later may kill for memfd_create.
         if filter::has_grown() {
             return Err(Errno::EPERM);
@@ -41,9 +65,7 @@ impl Diverted {
         Ok(Self { original, held, identity, close_on_exec })
     }
 
-    /// Puts the standard output back, unless the application has put another one there; `show` gets what was held, piece
-    /// by piece, and so does the standard output.
-    pub fn end(self, mut show: impl FnMut(&[u8])) {
+    fn end(self, mut show: impl FnMut(&[u8])) {
         if stat::has(STDOUT, self.identity) {
             // It was open, and dup3 in its place needs no new number.
             let _ = table::replace(STDOUT, self.original.raw(), self.close_on_exec);

@@ -18,13 +18,12 @@ use crate::shell::address::Evaluation;
 use crate::shell::crash::Crashed;
 use crate::shell::errand::{Errand, Guarding};
 use crate::shell::output::{self, Output};
-use crate::shell::spool::{Progress, Writer};
+use crate::shell::spool::Writer;
 use crate::shell::units::Format;
 use crate::shell::{Command, Job, Step, World, stack_record};
 use crate::sys::call::Returned;
-use crate::sys::diverted::{self, Diverted};
 use crate::sys::futex::Guarded;
-use crate::sys::{application, loader};
+use crate::sys::{application, diverted, loader};
 use expression::{Argument, Expression};
 pub use result::Outcome;
 
@@ -211,20 +210,19 @@ fn with_stdout(
     guarding: Guarding,
     work: impl FnOnce(&Writer) -> Result<(), String> + Send + 'static,
 ) -> Errand {
-    Errand::surrounded(name, guarding, work, |writer, run| {
+    let work = move |writer: &Writer| {
         // What was printed before is not the function's.
         diverted::flush();
-        match Diverted::begin() {
-            Ok(diverted) => {
-                let ended = run(writer);
-                // The client may be gone: the application's output is not.
-                diverted.end(|piece| {
-                    let _ = writer.write(piece);
-                });
-                ended
-            }
-            Err(error) => Ok(Progress::Failed(format!("cannot hold descriptor 1: {}", error.desc()))),
-        }
+        diverted::begin().map_err(|error| format!("cannot hold descriptor 1: {}", error.desc()))?;
+        work(writer)
+    };
+    Errand::surrounded(name, guarding, work, |writer, run| {
+        let ended = run(writer);
+        // The client may be gone: the application's output is not.
+        diverted::end(|piece| {
+            let _ = writer.write(piece);
+        });
+        ended
     })
 }
 
