@@ -30,7 +30,7 @@ use crate::redirect::tap;
 use crate::shell::World;
 use crate::shell::client::RollCall;
 use crate::sys::allocator::{self, Role};
-use crate::sys::poll::poll;
+use crate::sys::poll::{poll, select};
 use crate::sys::{Errno, descriptors, dumpable, filter, futex, thread};
 use bell::Bell;
 use listener::{ListenError, Listener};
@@ -230,9 +230,14 @@ impl Observer {
         all.extend(listener.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
         all.extend(self.sessions.iter().map(|session| PollFd::new(session.as_fd(), session.interest())));
         all.extend(self.overheard.as_fd(&self.sessions).map(|stderr| PollFd::new(stderr, PollFlags::POLLIN)));
-        if let Err(error) = poll(&mut all, timeout) {
-            // EINTR with a sigmask that lets signals in: look again. EINVAL when the application has lowered
-            // RLIMIT_NOFILE below the number of entries, and ENOMEM, last: not at once, or we would spin.
+        let outcome = poll(&mut all, timeout).or_else(|error| match error {
+            // RLIMIT_NOFILE is below the number of entries. A filter that came later may kill for the other call.
+            Errno::EINVAL if !has_new_filter() => select(&mut all, timeout),
+            other => Err(other),
+        });
+        if let Err(error) = outcome {
+            // EINTR with a sigmask that lets signals in: look again. EINVAL and ENOMEM, last: not at once, or we
+            // would spin.
             if error != Errno::EINTR {
                 futex::pause(POLL_PAUSE);
             }
@@ -265,4 +270,10 @@ impl Observer {
             }
         }
     }
+}
+
+/// Whether the application has added a seccomp filter, just now perhaps.
+fn has_new_filter() -> bool {
+    filter::look();
+    filter::has_grown()
 }
