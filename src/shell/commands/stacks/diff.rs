@@ -371,7 +371,7 @@ impl Line for Difference {
         let Self { threads, moved, woke, still, new, gone, .. } = self;
         let mut line = format!("{moved} of {threads} threads moved in {:.1} s", self.seconds.as_secs_f64());
         for (count, text) in [
-            (woke, "woke and are where they were before"),
+            (woke, "woke and went back to the same place"),
             (still, "did not run at all"),
             (new, "new"),
             (gone, "gone"),
