@@ -37,7 +37,58 @@ impl Field for Raw {
     }
 }
 
+// What `record!` writes. Out of line: there are hundreds of fields, and none of this is in a hurry.
+
+/// The begin of the JSON Schema of a kind of records.
+#[inline(never)]
+pub fn begin_schema(kind: &str, about: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"title\":");
+    string(kind, out);
+    out.extend_from_slice(b",\"description\":");
+    string(about.trim(), out);
+    out.extend_from_slice(b",\"type\":\"object\",\"properties\":{\"kind\":{\"const\":");
+    string(kind, out);
+    out.push(b'}');
+}
+
+/// One of its properties.
+#[inline(never)]
+pub fn property(field: &str, about: &str, schema: fn(&mut Vec<u8>), out: &mut Vec<u8>) {
+    member(field, out);
+    out.push(b'{');
+    schema(out);
+    out.extend_from_slice(b",\"description\":");
+    string(about.trim(), out);
+    out.push(b'}');
+}
+
+/// Its end; every field is there always.
+#[inline(never)]
+pub fn end_schema(fields: &[&str], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"},\"required\":[\"kind\"");
+    for field in fields {
+        out.push(b',');
+        string(field, out);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// The begin of a record.
+#[inline(never)]
+pub fn begin_record(kind: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"kind\":");
+    string(kind, out);
+}
+
+/// `,"name":`.
+#[inline(never)]
+pub fn member(field: &str, out: &mut Vec<u8>) {
+    out.push(b',');
+    name(field, out);
+}
+
 /// A string, quoted.
+#[inline(never)]
 pub fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for character in text.chars() {

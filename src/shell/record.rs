@@ -36,28 +36,12 @@ macro_rules! record {
         impl $name {
             /// Appends the JSON Schema of its JSON form.
             pub fn schema(out: &mut Vec<u8>) {
-                out.extend_from_slice(b"{\"title\":");
-                $crate::shell::json::string($kind, out);
-                out.extend_from_slice(b",\"description\":");
-                $crate::shell::json::string(concat!($($about),*).trim(), out);
-                out.extend_from_slice(b",\"type\":\"object\",\"properties\":{\"kind\":{\"const\":");
-                $crate::shell::json::string($kind, out);
-                out.push(b'}');
+                $crate::shell::json::begin_schema($kind, concat!($($about),*), out);
                 $(
-                    out.push(b',');
-                    $crate::shell::json::name(stringify!($field), out);
-                    out.push(b'{');
-                    <$type as $crate::shell::json::Field>::schema(out);
-                    out.extend_from_slice(b",\"description\":");
-                    $crate::shell::json::string(concat!($($text),*).trim(), out);
-                    out.push(b'}');
+                    let schema = <$type as $crate::shell::json::Field>::schema;
+                    $crate::shell::json::property(stringify!($field), concat!($($text),*), schema, out);
                 )*
-                out.extend_from_slice(b"},\"required\":[\"kind\"");
-                $(
-                    out.push(b',');
-                    $crate::shell::json::string(stringify!($field), out);
-                )*
-                out.extend_from_slice(b"]}");
+                $crate::shell::json::end_schema(&[$(stringify!($field)),*], out);
             }
         }
 
@@ -70,11 +54,9 @@ macro_rules! record {
             }
 
             fn json(&self, out: &mut Vec<u8>) {
-                out.extend_from_slice(b"{\"kind\":");
-                $crate::shell::json::string($kind, out);
+                $crate::shell::json::begin_record($kind, out);
                 $(
-                    out.push(b',');
-                    $crate::shell::json::name(stringify!($field), out);
+                    $crate::shell::json::member(stringify!($field), out);
                     $crate::shell::json::Field::json(&self.$field, out);
                 )*
                 out.push(b'}');
