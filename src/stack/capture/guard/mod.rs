@@ -22,7 +22,7 @@ mod watch;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use super::dumpable::Dumpable;
 use super::helper::{self, Answer, Exchange, Request};
@@ -85,6 +85,8 @@ struct Guard {
     pid: AtomicI32,
     /// Why it could not attach.
     refusal: AtomicI32,
+    /// There is nothing more to guard: for one that cannot be killed, since the actor has changed its user.
+    over: AtomicBool,
     /// Where the actor goes on after a crash.
     point: Point,
     met: UnsafeCell<Met>,
@@ -197,6 +199,7 @@ impl Post {
             owner: process::pid(),
             pid: AtomicI32::new(0),
             refusal: AtomicI32::new(0),
+            over: AtomicBool::new(false),
             point: Point::nowhere(),
             met: UnsafeCell::new(Met::NOTHING),
             copy: Mapping::with_guard(COPY).map_err(no_memory)?,
@@ -249,9 +252,11 @@ impl Drop for Post {
         if self.admitted {
             admit_nobody();
         }
-        // The kernel lets go of what it traced.
+        // The kernel lets go of what it traced. What ran may have called setuid: then the signal is refused, and the guard
+        // looks for itself.
+        guard.over.store(true, Ordering::Release);
         sibling::kill(pid);
-        let deadline = clock::monotonic().saturating_add(PATIENCE);
+        let deadline = clock::monotonic().saturating_add(PATIENCE.max(2 * watch::LOOK));
         while !sibling::reap(pid) {
             if clock::monotonic() > deadline {
                 std::mem::forget(self.stack.take());

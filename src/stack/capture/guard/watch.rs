@@ -19,7 +19,7 @@ use crate::sys::{sibling, thread};
 
 /// How often the guard looks whether the process that it serves is still there; and how long it waits, refused, for
 /// the actor to try something.
-const LOOK: u64 = 1_000_000_000;
+pub const LOOK: u64 = 1_000_000_000;
 /// What wakes it: a stop of the thread that it traces, and [`sibling::nudge`] with the second.
 pub const NUDGE: i32 = libc::SIGUSR1;
 /// For how long another thread may hold our heap: one that forks a large process does for a second.
@@ -48,7 +48,7 @@ pub extern "C" fn watch(argument: *mut libc::c_void) -> libc::c_int {
     }
     sibling::set_and_wake(turn, helper::IDLE);
     let mut asked = false;
-    while sibling::parent() == guard.owner {
+    while sibling::parent() == guard.owner && !guard.over.load(Ordering::Acquire) {
         match ptrace::poll() {
             Ok(Some((tid, stop))) => {
                 if !guard.handle(tid, stop, &mut asked) {
