@@ -70,6 +70,8 @@ fn arguments_arrive_and_results_come_back() {
 fn what_is_no_function_is_not_called() {
     let mut host = host();
     let mut session = host.connect();
+    let answer = session.command("call libc.so.6:vfork()");
+    assert!(answer.starts_with("error: libc.so.6:vfork cannot be called from here"), "{answer}");
     for (line, expected) in [
         ("call &table(1)", "&table is no function"),
         ("call 16(1)", "16 is no function: 0x10 is not mapped"),

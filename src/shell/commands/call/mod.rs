@@ -228,6 +228,10 @@ fn with_stdout(
 
 /// Refuses what is no code.
 fn check_function(address: u64, text: &str) -> Result<(), String> {
+    // The child would come back in our frames, in memory that it shares with the parent, and end both.
+    if text.rsplit(':').next().is_some_and(|name| matches!(name, "vfork" | "__vfork")) {
+        return Err(format!("{text} cannot be called from here: its child must not return; fork can"));
+    }
     let at = mappings::around(address).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))?.at;
     match at {
         Some(at) if at.is_executable() => Ok(()),
