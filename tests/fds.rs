@@ -147,7 +147,9 @@ fn agrees_with_proc(session: &mut Session, pid: i32) {
         assert_eq!(row["target"].as_str(), target.to_str(), "{number}");
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).expect("fdinfo");
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).expect("a field").trim();
-        if let Some(position) = row["position_bytes"].as_u64() {
+        // The manhole logs there, this very command too.
+        let is_log = *number == 2;
+        if let Some(position) = row["position_bytes"].as_u64().filter(|_| !is_log) {
             assert_eq!(position.to_string(), field("pos:"), "{number}");
         }
         let flags = i32::from_str_radix(field("flags:"), 8).expect("octal");
