@@ -163,9 +163,12 @@ fn what_a_call_prints_is_shown_when_wanted() {
     }
     let target = std::fs::read_link(format!("/proc/{}/fd/1", host.pid())).expect("descriptor 1");
     assert!(target.to_string_lossy().starts_with("pipe:"), "{target:?}");
-    let before = std::fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("fd").count();
+    // The actor has one for a moment when it rings the observer.
+    let numbers = || std::fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("fd").count();
+    let least = || (0..50).map(|_| numbers()).min();
+    let before = least();
     session.command("call --stdout puts(\"again\")");
-    assert_eq!(std::fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("fd").count(), before);
+    assert_eq!(least(), before);
     assert_eq!(host.release(), "PASS");
 }
 

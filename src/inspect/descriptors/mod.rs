@@ -83,6 +83,12 @@ fn numbers_in(folder: &File) -> Result<Vec<i32>> {
     Ok(numbers)
 }
 
+/// The pipes and sockets in the table of thread `tid`, as their links say: what else refers to one is an end of the same.
+pub fn channels(tid: i32) -> Result<Vec<Vec<u8>>> {
+    let targets = numbers(tid)?.into_iter().filter_map(|number| Some(read(tid, number).ok()?.target));
+    Ok(targets.filter(|target| target.starts_with(b"pipe:[") || target.starts_with(b"socket:[")).collect())
+}
+
 /// What descriptor `number` of thread `tid` refers to; `ENOENT` when it is not open.
 pub fn read(tid: i32, number: i32) -> Result<Link> {
     let path = path(tid, "fd", number)?;

@@ -67,11 +67,7 @@ impl Table {
     pub fn new(world: &World) -> Option<Self> {
         let apart = sys::descriptors::is_private().then_some(world.own_tid);
         let tid = descriptors::owner(apart)?;
-        let own = apart.and_then(|own| Some((own, descriptors::numbers(own).ok()?)));
-        let links = own.into_iter().flat_map(|(own, numbers)| {
-            numbers.into_iter().filter_map(move |number| Some(descriptors::read(own, number).ok()?.target))
-        });
-        let ours = links.filter(|link| link.starts_with(b"pipe:[") || link.starts_with(b"socket:[")).collect();
+        let ours = apart.and_then(|own| descriptors::channels(own).ok()).unwrap_or_default().into_iter().collect();
         let (sockets, mounts) = (Sockets::default(), Mounts::read());
         Some(Self { tid, sockets, mounts, holders: BTreeMap::new(), ours, search: None })
     }

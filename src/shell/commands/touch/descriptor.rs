@@ -140,7 +140,12 @@ impl Change {
         let [was, replaced] = std::mem::take(&mut self.before);
         let was = was.unwrap_or_default();
         match self.task {
-            Task::Close => out.put(&Closed { fd, was, now: describe(tid, fd) }),
+            Task::Close => {
+                // The actor rings the observer's bell by a descriptor of a moment.
+                let bell = descriptors::channels(world.own_tid).unwrap_or_default();
+                let is_bell = descriptors::read(tid, fd).is_ok_and(|link| bell.contains(&link.target));
+                out.put(&Closed { fd, was, now: describe(tid, fd).filter(|_| !is_bell) });
+            }
             Task::ShutDown => out.put(&ShutDown { fd, was, now: describe(tid, fd) }),
             Task::Duplicate(_) => {
                 let made = self.made.load(Ordering::Acquire);
