@@ -42,7 +42,7 @@ record! {
 record! {
     /// What the application wrote.
     pub struct Text as "text" {
-        /// A piece of it.
+        /// A piece of it, cut anywhere: the pieces joined are what was written.
         text: Bytes,
     }
 }
