@@ -1,5 +1,5 @@
 // flags: -O1 -g -pthread
-/* The thread `storm` sends SIGUSR2 to the process 1,000 times while the main thread allocates and frees. */
+/* The thread `storm` sends SIGUSR2 to the process 1,000 times, and stays, while the main thread allocates and frees. */
 #include "sentinel.h"
 #include <stdlib.h>
 
@@ -11,7 +11,7 @@ static void *storm(void *unused)
         usleep(300);
     }
     say("storm over");
-    return 0;
+    sleep_for_ever();
 }
 
 int main(void)
