@@ -144,6 +144,14 @@ NOINLINE int blocked_segfault(void)
     pthread_sigmask(SIG_BLOCK, &set, 0);
     return segfaults() + 1;
 }
+/* As glibc does for the time of some functions. */
+NOINLINE int sealed_segfault(void)
+{
+    sigset_t set;
+    sigfillset(&set);
+    pthread_sigmask(SIG_BLOCK, &set, 0);
+    return segfaults() + 1;
+}
 NOINLINE void exits_thread(void)
 {
     pthread_exit(0);

@@ -57,6 +57,8 @@ fn arguments_arrive_and_results_come_back() {
     session.command("call keep(\"kept for ever\")");
     assert!(session.command("call/s get_kept()").ends_with(" \"kept for ever\"\n"));
     assert!(session.command("call/a where()").ends_with(" <table>\n"));
+    // libc has an old version of it, too, for programs that were linked long ago.
+    assert!(session.command("call/s memcpy(&said, \"copied\", 7)").ends_with(" \"copied\"\n"));
     // C's own printf knows how many floats there are.
     assert_eq!(session.command("call/d dprintf(1, \"%d %.2f %s\\n\", 7, 1.5, \"x\")"), "= 9\n");
     host.wait_for_line("7 1.50 x");
@@ -108,6 +110,7 @@ fn a_crash_is_shown_with_its_stack_and_the_process_lives_on() {
         ("jumps_to_null()", "SIGSEGV, nothing is mapped at 0x0", &["jumps_to_null"]),
         ("double_free()", "SIGABRT, abort", &["double_free"]),
         ("blocked_segfault()", "SIGSEGV, nothing is mapped at 0x10", &["deep_write", "segfaults", "blocked_segfault"]),
+        ("sealed_segfault()", "SIGSEGV, nothing is mapped at 0x10", &["deep_write", "segfaults", "sealed_segfault"]),
         ("exits_thread()", "SIGABRT, abort", &["exits_thread"]),
         ("overflows(0)", "SIGSEGV, the memory there does not allow it", &["overflows", "overflows", "overflows"]),
     ];

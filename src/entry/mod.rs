@@ -15,22 +15,13 @@ use crate::sys::{Errno, signal};
 #[ctor::ctor(unsafe)]
 fn constructor() {
     let before = Errno::last_raw();
-    undisturbed(|blocked| {
+    signal::undisturbed(|blocked| {
         if catch_unwind(|| lifecycle::start_from_environment(blocked)).is_err() {
             log!("the manhole panicked while starting; the application runs on without it");
         }
     });
     // `main` begins with the errno that it would have without us.
     Errno::set_raw(before);
-}
-
-/// Does `work`, which is told the calling thread's mask, with all signals blocked: a handler that forks, or never
-/// returns, must not find our heap's lock held.
-fn undisturbed<R>(work: impl FnOnce(u64) -> R) -> R {
-    let blocked = signal::block_all();
-    let result = work(blocked);
-    signal::set_blocked(blocked);
-    result
 }
 
 /// Run by the loader at `exit` and at the return of `main`, after the application's own handlers.
@@ -73,7 +64,7 @@ pub extern "C" fn manhole_version() -> c_int {
 /// `options` is NULL or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn manhole_install(options: *const c_char) -> c_int {
-    undisturbed(|blocked| {
+    signal::undisturbed(|blocked| {
         let text = if options.is_null() {
             String::new()
         } else {
@@ -100,7 +91,7 @@ pub unsafe extern "C" fn manhole_install(options: *const c_char) -> c_int {
 /// EBUSY when its observer cannot be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn manhole_release() -> c_int {
-    undisturbed(|_| match catch_unwind(lifecycle::release) {
+    signal::undisturbed(|_| match catch_unwind(lifecycle::release) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             log!("manhole_release: {error}");

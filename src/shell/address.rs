@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use crate::config::locals::{Local, Target};
 use crate::config::nearest;
 use crate::inspect::mappings;
@@ -184,7 +186,7 @@ fn candidate(found: &Found) -> String {
 }
 
 /// Which modules could not say more, for the end of an error line.
-pub fn stripped(modules: &[std::sync::Arc<Module>]) -> String {
+pub fn stripped(modules: &[Arc<Module>]) -> String {
     if modules.is_empty() {
         return String::new();
     }
@@ -205,6 +207,11 @@ fn candidates<'a>(found: &'a [Found], program: &[u8]) -> Vec<&'a Found> {
     let mut all = narrow(all, &|found| found.kind != Kind::ThreadLocal);
     all.sort_by_key(|found| found.address);
     all.dedup_by_key(|found| found.address);
+    // The default version hides old ones beside it, as for dlsym(3); `NAME@VERSION` still means one of those.
+    let is_default_of =
+        |old: &Found, found: &Found| !found.old && found.name == old.name && Arc::ptr_eq(&found.module, &old.module);
+    let defaults = all.clone();
+    all.retain(|found| !found.old || !defaults.iter().any(|other| is_default_of(found, other)));
     // A static of some file does not hide the global, as in gdb.
     let global = narrow(all, &|found| found.binding != "local");
     // A program that uses a library's variable has a copy of it, and the loader makes everyone use that (R_*_COPY).
@@ -385,9 +392,9 @@ mod tests {
 
     #[test]
     fn what_may_be_meant() {
-        let module = |path: &str| std::sync::Arc::new(Module { path: path.as_bytes().to_vec(), ..Module::default() });
+        let module = |path: &str| Arc::new(Module { path: path.as_bytes().to_vec(), ..Module::default() });
         let (program, library) = (module("/bin/program"), module("/lib/lib.so"));
-        let found = |name: &str, address, kind, binding, module: &std::sync::Arc<Module>, whole| Found {
+        let found = |name: &str, address, kind, binding, module: &Arc<Module>, whole| Found {
             name: name.to_owned(),
             version: String::new(),
             address,
@@ -396,6 +403,7 @@ mod tests {
             binding,
             module: module.clone(),
             whole,
+            old: false,
         };
         let addresses = |found: &[Found]| -> Vec<u64> {
             candidates(found, b"/bin/program").iter().map(|found| found.address).collect()
@@ -423,6 +431,12 @@ mod tests {
             addresses(&[found("a", 1, f, "global", &program, true), found("a", 2, f, "global", &library, true)]),
             [1, 2]
         );
+        // An old version has no claim beside the default one of its module, but one alone has, and so have two.
+        let old = |address, module| Found { old: true, ..found("a", address, f, "global", module, true) };
+        assert_eq!(addresses(&[old(1, &library), found("a", 2, f, "global", &library, true)]), [2]);
+        assert_eq!(addresses(&[old(1, &library)]), [1]);
+        assert_eq!(addresses(&[old(1, &library), old(2, &library)]), [1, 2]);
+        assert_eq!(addresses(&[old(1, &library), found("a", 2, f, "global", &program, true)]), [1, 2]);
         let o = Kind::Object;
         assert_eq!(
             addresses(&[found("a", 1, o, "global", &program, true), found("a", 2, o, "global", &library, true)]),

@@ -64,8 +64,21 @@ pub fn wait_until_changed(word: &AtomicU32, expected: u32, timeout: Duration) ->
     true
 }
 
-/// How often [`Lock::is_seen_free_within`] looks.
+/// How often [`is_seen_within`] looks.
 const GLANCE: Duration = Duration::from_micros(20);
+
+/// Whether there is a moment within `patience` at which `holds`. Takes nothing, and nobody wakes whoever asks.
+pub fn is_seen_within(patience: Duration, holds: impl Fn() -> bool) -> bool {
+    let limit = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+    let deadline = super::clock::monotonic().saturating_add(limit);
+    while !holds() {
+        if super::clock::monotonic() > deadline {
+            return false;
+        }
+        pause(GLANCE);
+    }
+    true
+}
 
 /// A mutual exclusion that never allocates, never unwinds, and can be made whole again after `fork`.
 pub struct Lock {
@@ -109,15 +122,7 @@ impl Lock {
     /// Whether the lock is seen free within `patience`: so long the thread that one asks about, which stands still, does not
     /// hold it. Takes nothing: whoever asks may be killed at any moment.
     pub fn is_seen_free_within(&self, patience: Duration) -> bool {
-        let limit = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
-        let deadline = super::clock::monotonic().saturating_add(limit);
-        while self.state.load(Ordering::Acquire) != 0 {
-            if super::clock::monotonic() > deadline {
-                return false;
-            }
-            pause(GLANCE);
-        }
-        true
+        is_seen_within(patience, || self.state.load(Ordering::Acquire) == 0)
     }
 
     /// Gives the lock back. Also resets it in a forked child, where only the forking thread lives on.

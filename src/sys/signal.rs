@@ -3,7 +3,11 @@
 //! Context: any, signal handlers included. Raw calls: a disposition that goes through libc comes
 //! back with libc's restorer and may be seen by an interposer; ours must be put back to the bit.
 
-use super::{Result, process, raw};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::fork::Child;
+use super::{Result, futex, process, raw};
 
 /// The kernel's `struct sigaction` (the same on x86-64 and arm64), which is not libc's.
 #[repr(C)]
@@ -84,12 +88,41 @@ pub fn block_all() -> u64 {
     mask(u64::MAX)
 }
 
+/// Threads that are inside of [`with_all_blocked`].
+static INSIDE: AtomicU32 = AtomicU32::new(0);
+
+/// Ends the work of [`with_all_blocked`], also where that panics.
+struct AllBlocked(u64);
+
+impl Drop for AllBlocked {
+    fn drop(&mut self) {
+        INSIDE.fetch_sub(1, Ordering::Release);
+        set_blocked(self.0);
+    }
+}
+
 /// Does `work` with every signal blocked: no handler of the application keeps this thread from its end.
 pub fn with_all_blocked<R>(work: impl FnOnce() -> R) -> R {
-    let before = block_all();
-    let result = work();
-    set_blocked(before);
-    result
+    undisturbed(|_| work())
+}
+
+/// The same for `work` that wants to know the mask before.
+pub fn undisturbed<R>(work: impl FnOnce(u64) -> R) -> R {
+    let before = AllBlocked(block_all());
+    INSIDE.fetch_add(1, Ordering::Acquire);
+    work(before.0)
+}
+
+/// Whether within `patience` there is a moment at which no thread does the work of [`with_all_blocked`]: so long the
+/// thread that one asks about, which stands still, does not. The mask alone does not say it: glibc blocks every signal,
+/// too (`pthread_kill`, `posix_spawn`). Takes nothing: whoever asks may be killed at any moment.
+pub fn is_seen_without_work(patience: Duration) -> bool {
+    futex::is_seen_within(patience, || INSIDE.load(Ordering::Acquire) == 0)
+}
+
+/// In a forked child, which has none of the threads that were there.
+pub fn forget_work_in_child(_: Child) {
+    INSIDE.store(0, Ordering::Release);
 }
 
 /// Sets the calling thread's mask; returns the one before.

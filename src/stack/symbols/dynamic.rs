@@ -16,6 +16,7 @@ const DT_HASH: u64 = 4;
 const DT_STRTAB: u64 = 5;
 const DT_SYMTAB: u64 = 6;
 const DT_GNU_HASH: u64 = 0x6fff_fef5;
+const DT_VERSYM: u64 = 0x6fff_fff0;
 /// Symbols believed at most: Chromium's largest library exports some 100,000.
 const MOST_SYMBOLS: u64 = 1 << 22;
 /// The longest name read.
@@ -31,6 +32,7 @@ pub struct Tables {
     strings: u64,
     hash: u64,
     gnu_hash: u64,
+    versions: u64,
 }
 
 fn read_exact(memory: &impl Memory, address: u64, length: usize) -> Option<Vec<u8>> {
@@ -71,6 +73,7 @@ impl Tables {
                 DT_STRTAB => tables.strings = relocated,
                 DT_SYMTAB => tables.symbols = relocated,
                 DT_GNU_HASH => tables.gnu_hash = relocated,
+                DT_VERSYM => tables.versions = relocated,
                 _ => {}
             }
         }
@@ -91,6 +94,13 @@ impl Tables {
     /// Reads entries of the symbol table from byte `offset` on; returns how many bytes there were.
     pub fn read(&self, memory: &impl Memory, offset: u64, buffer: &mut [u8]) -> usize {
         self.symbols.checked_add(offset).map_or(0, |address| memory.read(address, buffer))
+    }
+
+    /// Reads `.gnu.version` from byte `offset` on; `buffer` stays as it is where there is none.
+    pub fn read_versions(&self, memory: &impl Memory, offset: u64, buffer: &mut [u8]) {
+        if let Some(address) = self.versions.checked_add(offset).filter(|_| self.versions != 0) {
+            memory.read(address, buffer);
+        }
     }
 
     /// The name at `offset` of the string table.

@@ -21,6 +21,8 @@ const SHT_NOBITS: u32 = 8;
 pub const SHT_SYMTAB: u32 = 2;
 /// The table of the symbols that the loader needs.
 pub const SHT_DYNSYM: u32 = 11;
+/// The versions of [`SHT_DYNSYM`]'s symbols (LSB, Symbol Versioning).
+pub const SHT_GNU_VERSYM: u32 = 0x6fff_ffff;
 /// Relocations with addends.
 pub const SHT_RELA: u32 = 4;
 const SHF_ALLOC: u64 = 2;

@@ -22,6 +22,9 @@ const SLICE: Duration = Duration::from_millis(4);
 /// Symbols of a table that are read at once. Their names are then read in the order of the string table: in the
 /// order of the symbols each would cost another page of a table of many megabytes.
 const BATCH: usize = 16384;
+/// Bytes that `.gnu.version` has for each symbol: its version's index, the highest bit set for one that is hidden
+/// (LSB, Symbol Versioning).
+const VERSION_SIZE: usize = 2;
 /// Symbols whose names are looked at between two looks at the clock.
 const PIECE: usize = 256;
 
@@ -72,6 +75,8 @@ pub struct Found {
     pub module: Arc<Module>,
     /// It was named in full; see [`Matched::whole`].
     pub whole: bool,
+    /// An old version (`NAME@VERSION`), which only those get that were linked when it was the default.
+    pub old: bool,
 }
 
 /// A search at work.
@@ -96,8 +101,9 @@ struct Scan {
     memory: Option<(dynamic::Tables, u64)>,
     table: usize,
     offset: u64,
-    /// Symbols of the current table that are yet to be looked at, those with the first names last.
-    batch: Vec<Entry>,
+    /// Symbols of the current table that are yet to be looked at, those with the first names last, and whether
+    /// `.gnu.version` hides them.
+    batch: Vec<(Entry, bool)>,
 }
 
 impl Search {
@@ -130,7 +136,7 @@ impl Search {
                 self.scan = Some(scan);
                 return true;
             };
-            if scan.piece(memory, |scan, entry, name| self.offer(scan, entry, name)) {
+            if scan.piece(memory, |module, symbol, name| self.offer(module, symbol, name)) {
                 self.scan = Some(scan);
             }
             if Instant::now() >= until {
@@ -155,8 +161,10 @@ impl Search {
         &self.stripped
     }
 
-    fn offer(&mut self, module: &Arc<Module>, entry: &Entry, raw: &[u8]) {
+    fn offer(&mut self, module: &Arc<Module>, (entry, hidden): &(Entry, bool), raw: &[u8]) {
         let Some(Matched { name, version, whole }) = self.pattern.matches(raw) else { return };
+        // The full table has versions in its names, the exported one beside them.
+        let old = *hidden || version.starts_with('@') && !version.starts_with("@@");
         let kind = match entry.kind {
             STT_FUNC => Kind::Function,
             STT_GNU_IFUNC => Kind::Ifunc,
@@ -172,6 +180,7 @@ impl Search {
             if known.version.is_empty() {
                 known.version = version;
             }
+            known.old &= old;
             return;
         }
         if self.found.len() >= self.limit {
@@ -185,7 +194,7 @@ impl Search {
         };
         let (name, module) = (key.1.clone(), Arc::clone(module));
         self.known.insert(key, self.found.len());
-        self.found.push(Found { name, version, address, size: entry.size, kind, binding, module, whole });
+        self.found.push(Found { name, version, address, size: entry.size, kind, binding, module, whole, old });
     }
 }
 
@@ -228,7 +237,7 @@ impl Scan {
     }
 
     /// Looks at some symbols; false behind the last one of the last table.
-    fn piece(&mut self, memory: &impl Memory, mut each: impl FnMut(&Arc<Module>, &Entry, &[u8])) -> bool {
+    fn piece(&mut self, memory: &impl Memory, mut each: impl FnMut(&Arc<Module>, &(Entry, bool), &[u8])) -> bool {
         if self.batch.is_empty() {
             return self.read(memory);
         }
@@ -236,13 +245,13 @@ impl Scan {
         let piece = self.batch.split_off(rest);
         let tables = self.tables();
         let table = tables.get(self.table);
-        for entry in piece.iter().rev() {
+        for symbol in piece.iter().rev() {
             let name = match (table, &self.memory) {
-                (Some(table), _) => table.name(entry.name),
-                (None, Some((tables, _))) => tables.name(memory, entry.name),
+                (Some(table), _) => table.name(symbol.0.name),
+                (None, Some((tables, _))) => tables.name(memory, symbol.0.name),
                 (None, None) => return false,
             };
-            each(&self.module, entry, &name);
+            each(&self.module, symbol, &name);
         }
         true
     }
@@ -251,17 +260,23 @@ impl Scan {
     fn read(&mut self, memory: &impl Memory) -> bool {
         let mut buffer = vec![0; BATCH * SYMBOL_SIZE];
         let tables = self.tables();
+        let mut versions = vec![0; BATCH * VERSION_SIZE];
+        let versions_at = self.offset / SYMBOL_SIZE as u64 * VERSION_SIZE as u64;
         let count = if let Some(table) = tables.get(self.table) {
+            table.read_versions(versions_at, &mut versions);
             table.elf.read_at(table.symbols, self.offset, &mut buffer)
         } else if let Some((tables, total)) = self.memory.as_ref().filter(|_| self.table == 0) {
             let left = (total * SYMBOL_SIZE as u64).saturating_sub(self.offset).min(buffer.len() as u64) as usize;
+            tables.read_versions(memory, versions_at, &mut versions);
             tables.read(memory, self.offset, buffer.get_mut(..left).unwrap_or_default())
         } else {
             return false;
         };
         let entries = buffer.get(..count).unwrap_or_default().chunks_exact(SYMBOL_SIZE);
-        self.batch = entries.filter_map(Entry::parse).collect();
-        self.batch.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.name));
+        let hidden =
+            versions.chunks_exact(VERSION_SIZE).map(|version| version.last().is_some_and(|high| *high >= 0x80));
+        self.batch = entries.zip(hidden).filter_map(|(entry, hidden)| Some((Entry::parse(entry)?, hidden))).collect();
+        self.batch.sort_unstable_by_key(|(entry, _)| std::cmp::Reverse(entry.name));
         if count == 0 {
             (self.table, self.offset) = (self.table + 1, 0);
         } else {
@@ -298,6 +313,11 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].address, libc::getpid as *const () as u64);
         assert_eq!((found[0].kind, found[0].module.name()), (Kind::Function, &b"libc.so.6"[..]));
+
+        // Several versions: the default one is known.
+        let (found, _) = find("libc.so.6:pthread_kill", 10);
+        let newest: Vec<_> = found.iter().filter(|found| !found.old).map(|found| found.address).collect();
+        assert!(found.len() > newest.len() && newest == [libc::pthread_kill as *const () as u64], "{found:?}");
 
         let (found, _) = find("[vdso]:__vdso_getc*", 10);
         assert_eq!(found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["__vdso_getcpu"]);

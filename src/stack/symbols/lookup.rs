@@ -10,7 +10,7 @@ use super::bytes::Budget;
 use super::debugfile::{self, DebugFile};
 use super::demangle::{Style, demangle};
 use super::dwarf::{DebugInfo, Parsed};
-use super::elf::{Elf, SHT_DYNSYM, SHT_SYMTAB, Section};
+use super::elf::{Elf, SHT_DYNSYM, SHT_GNU_VERSYM, SHT_SYMTAB, Section};
 use super::functions::{Functions, Link};
 use super::symtab::{Search, Symbol, pick};
 use super::targets::Targets;
@@ -84,13 +84,22 @@ pub struct Table<'a> {
     pub elf: &'a Elf,
     pub symbols: &'a Section,
     strings: &'a Section,
+    versions: Option<&'a Section>,
 }
 
 impl<'a> Table<'a> {
     /// The table of `elf` of one kind.
     pub fn of(elf: &'a Elf, kind: u32) -> Option<Self> {
         let symbols = elf.section_of_kind(kind)?;
-        Some(Self { elf, symbols, strings: elf.sections().get(symbols.link as usize)? })
+        let versions = elf.section_of_kind(SHT_GNU_VERSYM).filter(|_| kind == SHT_DYNSYM);
+        Some(Self { elf, symbols, strings: elf.sections().get(symbols.link as usize)?, versions })
+    }
+
+    /// Reads `.gnu.version` from byte `offset` on; `buffer` stays as it is where there is none.
+    pub fn read_versions(&self, offset: u64, buffer: &mut [u8]) {
+        if let Some(versions) = self.versions {
+            self.elf.read_at(versions, offset, buffer);
+        }
     }
 
     /// The name at `offset` of the string table.

@@ -14,8 +14,8 @@
 //!   lost, what it had half changed stays so. Nobody can help that.
 //! - A guard that dies lets go of the actor; the work then runs unguarded. A process that ends or execs takes its guard
 //!   along. A child that the work forks is not traced, and crashes as any other.
-//! - A crash while the manhole itself holds a lock, with all signals blocked, or in its heap, which the work may have
-//!   overwritten, is passed on: the observer would hang, and the application at its next fork.
+//! - A crash while the manhole itself holds a lock, or in its heap, which the work may have overwritten, is passed on: the
+//!   observer would hang, and the application at its next fork.
 
 mod watch;
 

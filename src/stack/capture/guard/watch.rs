@@ -22,8 +22,8 @@ use crate::sys::{sibling, thread};
 pub const LOOK: u64 = 1_000_000_000;
 /// What wakes it: a stop of the thread that it traces, and [`sibling::nudge`] with the second.
 pub const NUDGE: i32 = libc::SIGUSR1;
-/// For how long another thread may hold our heap: one that forks a large process does for a second.
-const HEAP: Duration = Duration::from_secs(5);
+/// For how long another thread may hold a lock of ours, or our heap: one that forks a large process does for a second.
+const PATIENCE: Duration = Duration::from_secs(5);
 const PAGE: u64 = 4096;
 /// Pages above a stack pointer that are tried: it may point into the guard below its stack, which overflowed.
 const PAGES: u64 = 64;
@@ -108,15 +108,16 @@ impl Guard {
         ptrace::set_general_registers(self.tid, changed.get(..count).unwrap_or_default()).is_ok()
     }
 
-    /// The kernel's word on what the thread did, or what it raised itself (`abort`). Not where it blocks all of these
-    /// signals, as we do while we hold a lock of ours, and not inside of our heap: that would stay held, and so would the
-    /// observer.
+    /// The kernel's word on what the thread did, or what it raised itself (`abort`). Not where it holds a lock of ours,
+    /// or is inside of our heap: that would stay held, and so would the observer.
     fn is_crash(&self, signal: i32, information: &Information) -> bool {
         if CRASHES & bit(signal) == 0 || !(information.code() > 0 || information.is_raised_in(self.owner)) {
             return false;
         }
         let blocked = ptrace::blocked_signals(self.tid).unwrap_or(u64::MAX);
-        (blocked | bit(signal)) & CRASHES != CRASHES && crate::ALLOCATOR.is_seen_free_within(HEAP)
+        // We hold our locks with every signal blocked; but glibc blocks them, too.
+        let may_hold_lock = (blocked | bit(signal)) & CRASHES == CRASHES;
+        (!may_hold_lock || signal::is_seen_without_work(PATIENCE)) && crate::ALLOCATOR.is_seen_free_within(PATIENCE)
     }
 
     /// Copies the stack from `sp` up, or from the first page above that can be read: where, and how many bytes.
