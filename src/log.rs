@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Destination;
+use crate::sys::far::{self, Reached};
 use crate::sys::leaked::Leaked;
-use crate::sys::procfs::{File, Path};
+use crate::sys::procfs::Path;
 use crate::sys::{Errno, descriptors, output, process, table};
 
 /// A longer line is cut: a write of at most PIPE_BUF (4096) bytes is never mixed with another.
@@ -74,7 +75,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 fn send(line: &[u8]) -> Result<(), Errno> {
     match place(DESCRIPTOR.load(Ordering::Relaxed))? {
         Place::Here(number) => output::write_line(number, line, PATIENCE),
-        Place::Copy(file) => output::write_line(file.raw(), line, PATIENCE),
+        Place::Copy(file) => file.write_line(line, PATIENCE),
     }
 }
 
@@ -83,25 +84,27 @@ enum Place {
     /// A number in its table, which is the application's.
     Here(i32),
     /// Something that is closed afterwards.
-    Copy(File),
+    Copy(Reached),
 }
 
 /// Descriptor `number` of the application, or, for -1, the path.
 fn place(number: i32) -> Result<Place, Errno> {
     match number {
-        0.. if descriptors::is_private() => descriptors::borrow(number).map(Place::Copy),
+        0.. if descriptors::is_private() => descriptors::borrow(number).map(|file| Place::Copy(Reached::adopt(file))),
         0.. => table::status_flags(number).map(|_| Place::Here(number)),
         _ => open_path().map(Place::Copy),
     }
 }
 
-fn open_path() -> Result<File, Errno> {
+fn open_path() -> Result<Reached, Errno> {
     let mut path = Path::<512>::new();
     path.write_str(PATH.get().map_or("", String::as_str)).map_err(|_| Errno::ENAMETOOLONG)?;
     let flags = nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_APPEND | nix::fcntl::OFlag::O_CREAT;
     // A FIFO without a reader would hold up whoever logs, the application's start among them.
     let unblocking = nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_NONBLOCK;
-    File::open_at(nix::libc::AT_FDCWD, path.as_c_str(), (flags | unblocking).bits())
+    // A thread of the application waits for its file servers as it does anyway.
+    let far = descriptors::is_private() && far::is_far_path(path.as_c_str().to_bytes());
+    Reached::open(path.as_c_str(), (flags | unblocking).bits(), far)
 }
 
 struct Line {

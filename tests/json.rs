@@ -88,7 +88,7 @@ fn checked(session: &mut Session, line: &str, schemas: &Schemas) -> Vec<(String,
     assert!(!records.is_empty(), "{line}");
     let kind_of = |record: Value| {
         let kind = record["kind"].as_str().expect("kind").to_owned();
-        let error = schemas["help"].get("error").filter(|_| kind == "error");
+        let error = schemas["help"].get(&kind).filter(|_| ["error", "missing"].contains(&kind.as_str()));
         let schema = schemas[name].get(&kind).or(error);
         let schema = schema.unwrap_or_else(|| panic!("{line}: {kind} is not announced: {record}"));
         check(&record, schema).unwrap_or_else(|why| panic!("{line}: {why}"));

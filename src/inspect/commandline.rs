@@ -12,7 +12,7 @@ use std::ffi::CString;
 use super::{auxiliary, environment, files};
 use crate::sys::link::read_link;
 use crate::sys::memory::Memory;
-use crate::sys::{process, stat};
+use crate::sys::{Errno, Result, far, process};
 
 /// Bytes of the command line that are read.
 const BYTES: usize = 1 << 20;
@@ -65,7 +65,7 @@ pub fn read(memory: &impl Memory, tid: i32) -> CommandLine {
     });
     CommandLine {
         now: split(&files::of_thread(tid, "cmdline", BYTES).unwrap_or_default()),
-        script: executed.clone().filter(|path| is_script(path, &vector) && !is_executable(tid, path)),
+        script: executed.clone().filter(|path| is_script(path, &vector) && !is_executable(tid, &executable, path)),
         replaced: (root.as_deref() == Some(b"/")).then(|| is_replaced(tid, &executable, deleted)).flatten(),
         umask: umask.and_then(|umask| u32::from_str_radix(umask, 8).ok()),
         folder: link("cwd"),
@@ -111,19 +111,32 @@ fn is_script(executed: &[u8], vector: &[Vec<u8>]) -> bool {
 
 /// Whether what was executed is the executable itself: `sh /bin/sh` has its name as an argument, too. A relative path
 /// was meant from a folder that may have been left since; nothing is known of it.
-fn is_executable(tid: i32, executed: &[u8]) -> bool {
-    let identity = |path: Vec<u8>| Some(stat::at(&CString::new(path).ok()?).ok()?.identity());
-    let running = identity(format!("/proc/self/task/{tid}/exe").into_bytes());
-    executed.starts_with(b"/") && running.is_some() && running == identity(executed.to_vec())
+fn is_executable(tid: i32, executable: &[u8], executed: &[u8]) -> bool {
+    executed == executable
+        || executed.starts_with(b"/")
+            && running(tid, executable).is_some_and(|running| named(executed).is_ok_and(|named| named == running))
 }
 
 /// Whether the name of the executable belongs to another file now.
 fn is_replaced(tid: i32, executable: &[u8], deleted: bool) -> Option<bool> {
-    let running = stat::at(&CString::new(format!("/proc/self/task/{tid}/exe")).ok()?).ok()?;
-    match stat::at(&CString::new(executable).ok()?) {
-        Ok(named) => Some(named.identity() != running.identity()),
-        Err(_) => deleted.then_some(false),
+    let running = running(tid, executable)?;
+    match named(executable) {
+        Ok(named) => Some(named != running),
+        Err(Errno::ENOENT) => deleted.then_some(false),
+        Err(_) => None,
     }
+}
+
+/// Device and inode of the executable, whose path is `executable`.
+fn running(tid: i32, executable: &[u8]) -> Option<(u64, u64)> {
+    let path = CString::new(format!("/proc/self/task/{tid}/exe")).ok()?;
+    Some(far::status_at(&path, far::is_far_path(executable)).ok()?.identity())
+}
+
+/// Device and inode of what stands at `path`.
+fn named(path: &[u8]) -> Result<(u64, u64)> {
+    let c_path = CString::new(path).map_err(|_| Errno::EINVAL)?;
+    Ok(far::status_at(&c_path, far::is_far_path(path))?.identity())
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ extern "C" fn child() {
     registered::reset_in_child(only);
     diverted::forget_in_child(only);
     guard::reset_in_child(only);
+    sys::far::reset_in_child(only);
     sys::signal::forget_work_in_child(only);
     variables::reset_in_child(only);
     if let Some(manhole) = INSTALLED.get() {

@@ -80,6 +80,8 @@ impl Stderr {
         let source = match Tail::open(tid, is_new) {
             Ok(tail) => Source::Tail(tail),
             Err(Unfit::Refused(Errno::ENOENT)) => return Err(Refusal::NotWritable),
+            // Whoever took it through a pipe would wait for the server, and the application for him.
+            Err(Unfit::Far(error)) => return Err(Refusal::Far(error)),
             Err(_) => Source::Tap(Tap::begin(&run)?),
         };
         Ok(Self { source, lines: Lines::default(), run })

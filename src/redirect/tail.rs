@@ -15,9 +15,11 @@ use nix::fcntl::OFlag;
 
 use super::lines::Lines;
 use super::note::Note;
+use crate::sys::far::{self, Reached};
 use crate::sys::inotify::Watch;
-use crate::sys::procfs::{File, Path};
-use crate::sys::stat::{self, Status};
+use crate::sys::link::read_link;
+use crate::sys::procfs::Path;
+use crate::sys::stat::Status;
 use crate::sys::{Errno, filter};
 
 /// What waits for the operator at most; more is skipped.
@@ -30,7 +32,7 @@ const CHECK_FILE: Duration = Duration::from_millis(100);
 pub struct Tail {
     /// Descriptor 2 of the application, in `/proc`.
     path: Path<64>,
-    file: File,
+    file: Reached,
     identity: (u64, u64),
     offset: u64,
     watch: Option<Watch>,
@@ -44,6 +46,8 @@ pub enum Unfit {
     NoFile,
     /// The kernel says no.
     Refused(Errno),
+    /// So does its file server, or it is silent.
+    Far(Errno),
 }
 
 /// What came of looking.
@@ -83,8 +87,10 @@ impl Tail {
         }
         self.checked = Instant::now();
         self.follow(lines, out);
-        if stat::at(self.path.as_c_str()).is_ok_and(|status| status.identity() == self.identity) {
-            return Look::Following;
+        match status(&self.path) {
+            Ok(status) if status.identity() == self.identity => return Look::Following,
+            Err(far::AWAY) => return Look::Following,
+            _ => (),
         }
         // Not read from any more once we have gone: what came at the last moment.
         self.follow(lines, out);
@@ -95,7 +101,7 @@ impl Tail {
     }
 
     fn follow(&mut self, lines: &mut Lines, out: &mut Vec<u8>) {
-        let Ok(Status { size, .. }) = stat::of(&self.file) else { return };
+        let Ok(Status { size, .. }) = self.file.status() else { return };
         if size < self.offset {
             // Truncated, as `copytruncate` does.
             lines.end(out);
@@ -120,17 +126,29 @@ impl Tail {
     }
 }
 
+/// Whether it may be on a file server, as its link says.
+fn is_far(path: &Path<64>) -> bool {
+    read_link(path.as_c_str(), &mut [0; 4096]).is_ok_and(far::is_far_path)
+}
+
+fn status(path: &Path<64>) -> Result<Status, Errno> {
+    far::status_at(path.as_c_str(), is_far(path))
+}
+
 /// Opens the file for reading, if it is one.
-fn open(path: &Path<64>) -> Result<(File, Status), Unfit> {
+fn open(path: &Path<64>) -> Result<(Reached, Status), Unfit> {
+    let far = is_far(path);
+    let unfit = |error| if far { Unfit::Far(error) } else { Unfit::Refused(error) };
     let is_file = |status: Status| if status.is_regular() { Ok(status) } else { Err(Unfit::NoFile) };
-    is_file(stat::at(path.as_c_str()).map_err(Unfit::Refused)?)?;
+    is_file(far::status_at(path.as_c_str(), far).map_err(unfit)?)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = File::open_at(nix::libc::AT_FDCWD, path.as_c_str(), flags.bits()).map_err(Unfit::Refused)?;
-    let status = is_file(stat::of(&file).map_err(Unfit::Refused)?)?;
+    let file = Reached::open(path.as_c_str(), flags.bits(), far).map_err(unfit)?;
+    let status = is_file(file.status().map_err(unfit)?)?;
     Ok((file, status))
 }
 
-/// A filter that the application has added may kill it for a call that it does not make itself.
-fn watch(file: &File) -> Option<Watch> {
-    if filter::has_grown() { None } else { Watch::on(file).ok() }
+/// A filter that the application has added may kill it for a call that it does not make itself; and to watch a file on a
+/// server may mean to wait for that.
+fn watch(file: &Reached) -> Option<Watch> {
+    if filter::has_grown() { None } else { Watch::on(file.near()?).ok() }
 }

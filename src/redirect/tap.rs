@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 
 use super::pump::{self, Slot};
+use crate::sys::far;
 use crate::sys::fork::Child;
 use crate::sys::futex::{self, Guarded, Lock};
 use crate::sys::passing::{Passing, high};
@@ -61,6 +62,8 @@ pub enum Refusal {
     Ending,
     /// There is nobody in the application's table to do it.
     NoActor,
+    /// It is a file on a server, which says this, or nothing.
+    Far(Errno),
     /// What failed, and why.
     Failed(&'static str, Errno),
 }
@@ -76,6 +79,8 @@ impl fmt::Display for Refusal {
             Self::Moved => f.write_str("the application has changed descriptor 2"),
             Self::Ending => f.write_str("the process ends"),
             Self::NoActor => f.write_str("there is no actor"),
+            Self::Far(far::AWAY) => f.write_str("its file server does not answer"),
+            Self::Far(error) => write!(f, "its file server says: {}", error.desc()),
             Self::Failed(what, error) => write!(f, "{what}: {}", error.desc()),
         }
     }

@@ -40,11 +40,12 @@ use crate::stack::capture::{Capture, Standing};
 use crate::stack::modules::Modules;
 use crate::stack::symbols::Symbolizer;
 use crate::stack::unwind::Unwinder;
+use crate::sys::far;
 use crate::sys::memory::Live;
 use crate::{log, sys};
 use client::{Client, Mode, RollCall};
 use filter::Filter;
-use output::{Form, Output};
+use output::{Form, Missing, Output};
 use parse::Pipeline;
 
 /// What commands work with, kept from one to the next.
@@ -71,6 +72,8 @@ pub struct World {
     pub names: Vec<Local>,
     /// What `mem` found before.
     pub memory: growth::Past,
+    /// How much had not come from file servers when what was learnt was last forgotten.
+    missed: u64,
 }
 
 /// More than this is given back to the kernel when the last client leaves.
@@ -91,6 +94,7 @@ impl World {
             interruption: None,
             names: Vec::new(),
             memory: growth::Past::default(),
+            missed: far::missed(),
         }
     }
 
@@ -105,6 +109,11 @@ impl World {
     /// Looks at the process's mappings, and at what it gave names to, anew.
     pub fn look(&mut self) -> Result<(), String> {
         self.names = variables::beside(&self.manhole.config.locals);
+        // What was learnt while a file server was silent may be half; what was known before is needed meanwhile.
+        if self.missed != far::missed() && !far::is_silent() {
+            self.missed = far::missed();
+            (self.unwinder, self.symbolizer) = (Unwinder::default(), Symbolizer::default());
+        }
         self.modules.refresh(&Live).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))
     }
 
@@ -160,15 +169,23 @@ pub struct Answer {
     job: Box<dyn Job>,
     output: Output,
     filters: Vec<Filter>,
+    far: far::Use,
 }
 
 impl Answer {
+    fn new(job: Box<dyn Job>, form: Form, filters: Vec<Filter>) -> Self {
+        Self { job, output: Output::new(form), filters, far: far::Use::begin() }
+    }
+
     /// Runs one step of the job, and appends what it answers to `out`. A panic of ours ends the command, not the
     /// session, and tells the client.
     pub fn step(&mut self, world: &mut World, out: &mut Vec<u8>) -> Step {
         let step = self.guarded(world, |job, world, output| job.step(world, output));
         let step = step.unwrap_or(Step::Done(Status::Failed));
         let is_done = matches!(step, Step::Done(_) | Step::Leave);
+        if let Some(path) = self.far.missing().filter(|_| is_done) {
+            self.output.put(&Missing::silent(path));
+        }
         let step =
             if !is_done && self.filters.iter().any(Filter::is_full) { Step::Done(Status::Success) } else { step };
         self.pass(matches!(step, Step::Done(_) | Step::Leave), out);
@@ -257,7 +274,8 @@ pub struct Command {
     pub summary: &'static str,
     /// More, with examples, for `help NAME`.
     pub help: &'static str,
-    /// The JSON Schemas of the records that it answers with, but for [`output::Failure`], which any may.
+    /// The JSON Schemas of the records that it answers with, but for [`output::Failure`] and
+    /// [`output::Missing`], which any may.
     pub schemas: &'static [record::Schema],
     /// Understands the arguments; an error is one line for the client.
     pub start: Start,
@@ -297,7 +315,7 @@ pub fn start(pipeline: &Pipeline, client: &Client) -> Answer {
     }
     let filters = pipeline.filters.iter().map(|words| Filter::new(words)).collect::<Result<_, _>>();
     match filters.and_then(|filters: Vec<_>| Ok((job(&words, client)?, filters))) {
-        Ok((job, filters)) => Answer { job, output: Output::new(form), filters },
+        Ok((job, filters)) => Answer::new(job, form, filters),
         Err(error) => refusal(error, form),
     }
 }
@@ -308,7 +326,7 @@ pub fn refuse(error: String, client: &Client) -> Answer {
 }
 
 fn refusal(error: String, form: Form) -> Answer {
-    Answer { job: Box::new(commands::Refusal(error)), output: Output::new(form), filters: Vec::new() }
+    Answer::new(Box::new(commands::Refusal(error)), form, Vec::new())
 }
 
 fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {

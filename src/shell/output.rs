@@ -7,6 +7,7 @@
 
 use super::json::Bytes;
 use super::record::Record;
+use crate::inspect::strings::Escaped;
 use crate::record;
 use crate::shell::record::Line;
 
@@ -44,6 +45,31 @@ record! {
     pub struct Text as "text" {
         /// A piece of it, cut anywhere: the pieces joined are what was written.
         text: Bytes,
+    }
+}
+
+record! {
+    /// Something that may be missing from the answer.
+    pub struct Missing as "missing" {
+        /// The file that it stands in.
+        file: Bytes,
+        /// Why it is not there.
+        why: &'static str,
+    }
+}
+
+impl Missing {
+    /// Part of the answer stands in the file at `path`, whose server is silent.
+    pub fn silent(path: Vec<u8>) -> Self {
+        Self { file: Bytes(path), why: "its file server does not answer" }
+    }
+}
+
+impl Line for Missing {
+    fn line(&self, out: &mut Vec<u8>) {
+        let Self { file, why } = self;
+        let line = format!("note: {}: {why}; what stands in this file may be missing above\n", Escaped(&file.0));
+        out.extend_from_slice(line.as_bytes());
     }
 }
 

@@ -173,6 +173,16 @@ impl<T> Guarded<T> {
         work(unsafe { &mut *self.value.get() })
     }
 
+    /// The same, or nothing if somebody is at work with the value.
+    pub fn try_with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if !self.lock.acquire_within(Duration::ZERO) {
+            return None;
+        }
+        let _held = Held(&self.lock);
+        // SAFETY: as above.
+        Some(work(unsafe { &mut *self.value.get() }))
+    }
+
     /// In a forked child: a thread that is not there may have held the lock in the middle of a change. The old
     /// value is forgotten, not dropped.
     pub fn replace_in_child(&self, value: T, _: Child) {

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{Errno, raw};
+use super::{Errno, far, raw};
 
 /// Memory that may turn out not to be there.
 pub trait Memory {
@@ -46,19 +46,24 @@ pub fn avoid_process_vm() {
 
 impl Memory for Live {
     fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
-        if buffer.is_empty() {
-            return 0;
-        }
-        if METHOD.load(Ordering::Relaxed) == BY_PROCESS_VM {
-            match by_process_vm(address, buffer) {
-                Ok(count) => return count,
-                Err(Errno::EFAULT) => return 0,
-                Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => METHOD.store(BY_PIPE, Ordering::Relaxed),
-                Err(_) => return 0,
-            }
-        }
-        by_pipe(address, buffer)
+        far::read_memory(address, buffer).unwrap_or_else(|| read_directly(address, buffer))
     }
+}
+
+/// Reads memory, and waits for what is not there yet.
+pub fn read_directly(address: u64, buffer: &mut [u8]) -> usize {
+    if buffer.is_empty() {
+        return 0;
+    }
+    if METHOD.load(Ordering::Relaxed) == BY_PROCESS_VM {
+        match by_process_vm(address, buffer) {
+            Ok(count) => return count,
+            Err(Errno::EFAULT) => return 0,
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => METHOD.store(BY_PIPE, Ordering::Relaxed),
+            Err(_) => return 0,
+        }
+    }
+    by_pipe(address, buffer)
 }
 
 /// `process_vm_readv` on ourselves: allowed whatever the dumpable flag says, since

@@ -85,7 +85,17 @@ fn fill(call: impl FnOnce(usize) -> Result<usize>) -> Result<Status> {
     // SAFETY: `struct stat` is plain numbers; all zeros is a value of it.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     call(&raw mut stat as usize)?;
-    Ok(Status {
+    Ok(status(&stat))
+}
+
+/// The kernel's answer, as it wrote it.
+pub fn decode(bytes: &[u8; size_of::<libc::stat>()]) -> Status {
+    // SAFETY: the structure is plain numbers, for which any bytes are a value.
+    status(&unsafe { bytes.as_ptr().cast::<libc::stat>().read_unaligned() })
+}
+
+fn status(stat: &libc::stat) -> Status {
+    Status {
         device: stat.st_dev,
         inode: stat.st_ino,
         size: stat.st_size.cast_unsigned(),
@@ -93,5 +103,5 @@ fn fill(call: impl FnOnce(usize) -> Result<usize>) -> Result<Status> {
         uid: stat.st_uid,
         mode: stat.st_mode,
         special: stat.st_rdev,
-    })
+    }
 }

@@ -9,7 +9,6 @@ pub mod holders;
 pub mod info;
 pub mod kinds;
 pub mod names;
-pub mod remote;
 
 use std::fmt::{self, Write};
 
@@ -99,8 +98,16 @@ pub fn read(tid: i32, number: i32) -> Result<Link> {
     Ok(Link { target, access: Access { read: mode & 0o400 != 0, write: mode & 0o200 != 0 } })
 }
 
+/// Whether the link of descriptor `number` in the calling thread's table says `target`. Asks no file system, opens and
+/// allocates nothing.
+pub fn has_target(number: i32, target: &[u8]) -> bool {
+    let mut path = Path::<64>::new();
+    let written = write!(path, "/proc/thread-self/fd/{number}");
+    written.is_ok() && read_link(path.as_c_str(), &mut [0; TARGET_BYTES]).is_ok_and(|found| found == target)
+}
+
 /// What the file that descriptor `number` of thread `tid` has open says of itself. On a network file system this may
-/// wait for a server: ask [`remote`] first.
+/// wait for a server: ask [`crate::sys::mounts`] first.
 pub fn status(tid: i32, number: i32) -> Result<stat::Status> {
     stat::at(path(tid, "fd", number)?.as_c_str())
 }

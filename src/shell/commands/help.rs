@@ -19,8 +19,8 @@ pub const COMMAND: Command = Command {
            help filters       | grep, | head, | count; more commands on a line; comments\n\
            help --json        for programs: each with the JSON Schemas of the records that it answers with\n\n\
            Any command takes --json, and answers with an array of records then, one a line; each says its kind.\n\
-           An error is a record of kind error.",
-    schemas: &[Entry::schema, FilterEntry::schema, output::Failure::schema],
+           An error is a record of kind error; what a file server did not bring is one of kind missing.",
+    schemas: &[Entry::schema, FilterEntry::schema, output::Failure::schema, output::Missing::schema],
     start: |arguments| match arguments {
         [] => {
             Ok(once(|_, out| {

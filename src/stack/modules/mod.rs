@@ -35,8 +35,9 @@ pub struct Module {
     /// Start and end of its first mapping: `/proc/self/map_files/START-END` is the file that memory
     /// holds, even when it was deleted or replaced.
     pub first_mapping: (u64, u64),
-    /// A digest of its first page in memory, to tell another build of the same file at the same place.
-    pub first_page: u64,
+    /// A digest of its first page in memory, to tell another build of the same file at the same place; `None` when it
+    /// could not be read.
+    pub first_page: Option<u64>,
     /// The load bias: address in memory minus address in the file's program headers.
     pub bias: u64,
     /// Address of `.eh_frame_hdr` in memory (PT_GNU_EH_FRAME), 0 when there is none.
@@ -104,7 +105,7 @@ impl Modules {
     /// Whether every module of the last look is still in memory, and the same: what has been unwound since then
     /// went through these. A microsecond a module, where another look at `maps` costs one a thread.
     pub fn still_stand(&self, memory: &impl Memory) -> bool {
-        self.modules.iter().all(|module| survey::first_page(memory, module.first_mapping.0) == module.first_page)
+        self.modules.iter().all(|module| survey::is_same_page(memory, module))
     }
 
     /// Looks at the `maps` file of the process whose memory is `memory`.

@@ -12,6 +12,7 @@ use rustc_hash::FxHasher;
 use super::Module;
 use super::elf::Image;
 use super::maps::{self, Mapping};
+use crate::sys::far;
 use crate::sys::memory::Memory;
 use crate::sys::procfs::File;
 
@@ -47,7 +48,14 @@ impl Survey {
     /// Reads the mappings from a `maps` file.
     pub(super) fn take(maps: &File) -> crate::sys::Result<Self> {
         let mut survey = Self { lines: Vec::new(), paths: Vec::new(), executable: Vec::new() };
-        maps::read(maps, |mapping| survey.add(mapping))?;
+        let mut far = far::Look::default();
+        maps::read(maps, |mapping| {
+            if mapping.inode != 0 {
+                far.add(mapping.start, mapping.end, mapping.device, mapping.path);
+            }
+            survey.add(mapping);
+        })?;
+        far.end();
         Ok(survey)
     }
 
@@ -156,7 +164,7 @@ impl Survey {
         let (path, deleted) = maps::path(self.printed(line));
         let same =
             code && (old.device, old.inode) == (line.device, line.inode) && old.path == path && old.deleted == deleted;
-        (same && old.first_page == first_page(memory, line.start)).then(|| Arc::clone(old))
+        (same && is_same_page(memory, old)).then(|| Arc::clone(old))
     }
 
     /// The ELF object that begins with the first of `tail`. Its memory is read only if code of the
@@ -242,10 +250,16 @@ impl Survey {
 
 /// A digest of the page at `address`, where an object has its headers, and next to them its build ID: another
 /// build of the same file differs there. 1 µs, and for code that runs the page is there.
-pub fn first_page(memory: &impl Memory, address: u64) -> u64 {
+fn first_page(memory: &impl Memory, address: u64) -> Option<u64> {
     let mut page = [0; 4096];
-    let count = memory.read(address, &mut page);
+    let count @ 1.. = memory.read(address, &mut page) else { return None };
     let mut hasher = FxHasher::default();
     hasher.write(page.get(..count).unwrap_or_default());
-    hasher.finish()
+    Some(hasher.finish())
+}
+
+/// Whether the first page of `module` is what it was, as far as it can be read: its file server may be silent now.
+pub fn is_same_page(memory: &impl Memory, module: &Module) -> bool {
+    let now = first_page(memory, module.first_mapping.0);
+    now.is_none() || now == module.first_page
 }

@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::compressed::Inflating;
 use crate::sys::allocator;
-use crate::sys::procfs::File;
+use crate::sys::far::Reached;
 
 /// Bytes that a page holds.
 const PAGE: u64 = 16 << 10;
@@ -58,7 +58,7 @@ type Page = Rc<Vec<u8>>;
 
 /// Where pages come from.
 enum Backing {
-    File(Rc<File>),
+    File(Rc<Reached>),
     Inflating(RefCell<Inflating>, Rc<Budget>),
     /// One page that is everything.
     Memory(Page),
@@ -77,7 +77,7 @@ impl Source {
     }
 
     /// The first `length` bytes of `file`.
-    pub fn file(file: Rc<File>, length: u64) -> Rc<Self> {
+    pub fn file(file: Rc<Reached>, length: u64) -> Rc<Self> {
         Self::new(Backing::File(file), length)
     }
 
@@ -209,7 +209,7 @@ impl std::fmt::Debug for Source {
 }
 
 /// `pread` until `buffer` is full, the file ends or fails.
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> usize {
+fn read_full(file: &Reached, buffer: &mut [u8], offset: u64) -> usize {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset.saturating_add(done as u64)) {
@@ -401,7 +401,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("manhole-bytes-{}", std::process::id()));
         std::fs::write(&path, &content).unwrap();
         let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-        let source = Source::file(Rc::new(File::open(&name).unwrap()), content.len() as u64);
+        let source = Source::file(Rc::new(Reached::open(&name, 0, false).unwrap()), content.len() as u64);
         std::fs::remove_file(&path).unwrap();
         let mut reader = source.bytes(PAGE - 3, 10);
         let mut eight = [0; 8];

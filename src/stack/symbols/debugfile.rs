@@ -11,7 +11,8 @@ use std::rc::Rc;
 use super::super::modules::Module;
 use super::bytes::Source;
 use super::elf::Elf;
-use crate::sys::{procfs::File, stat};
+use crate::sys::far::{self, Reached};
+use crate::sys::stat;
 
 /// Where distributions install debug information.
 const DEBUG_FOLDER: &str = "/usr/lib/debug";
@@ -26,12 +27,17 @@ pub struct DebugFile {
     pub path: Vec<u8>,
 }
 
-fn open(path: &[u8]) -> Option<(Elf, stat::Status)> {
+fn open(path: &[u8], far: bool) -> Option<(Elf, stat::Status)> {
     // A FIFO must not make us wait for its writer.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = File::open_at(libc::AT_FDCWD, &CString::new(path).ok()?, flags).ok()?;
-    let status = stat::of(&file).ok().filter(stat::Status::is_regular)?;
+    let file = Reached::open(&CString::new(path).ok()?, flags, far).ok()?;
+    let status = file.status().ok().filter(stat::Status::is_regular)?;
     Some((Elf::parse(Source::file(Rc::new(file), status.size))?, status))
+}
+
+/// The same where the path tells whether the file is far.
+fn open_named(path: &[u8]) -> Option<(Elf, stat::Status)> {
+    open(path, far::is_far_path(path))
 }
 
 /// The very file that `module` was mapped from; `None` when it cannot be had any more.
@@ -44,10 +50,13 @@ pub fn of_module(module: &Module) -> Option<Elf> {
         // On overlay and btrfs the numbers in `maps` are not those of `stat`: the build ID decides alone.
         id => elf.build_id() == id,
     };
-    let by_path = || open(&module.path).filter(|opened| is_same(opened, true));
+    let far = far::is_far(module.device, &module.path);
+    let by_path = || open(&module.path, far || far::is_far_path(&module.path)).filter(|opened| is_same(opened, true));
     // Reaches the mapped file itself, deleted or not, but needs CAP_CHECKPOINT_RESTORE (man 5 proc).
-    let by_mapping = || open(&map_file(module)).filter(|opened| is_same(opened, false));
-    let found = if module.deleted { by_mapping() } else { by_path().or_else(by_mapping) };
+    let by_mapping = || open(&map_file(module), far).filter(|opened| is_same(opened, false));
+    let missed = far::missed();
+    let by_path = || by_path().or_else(|| if far::missed() == missed { by_mapping() } else { None });
+    let found = if module.deleted { by_mapping() } else { by_path() };
     found.map(|opened| opened.0)
 }
 
@@ -77,7 +86,7 @@ pub fn separate(module: &Module, elf: Option<&Elf>, looked: &mut Vec<Vec<u8>>) -
         _ => &module.build_id,
     };
     if let Some(path) = build_id_path(id) {
-        if let Some((elf, _)) = open(&path).filter(|(elf, _)| elf.build_id() == id) {
+        if let Some((elf, _)) = open_named(&path).filter(|(elf, _)| elf.build_id() == id) {
             return Some(DebugFile { elf, path });
         }
         looked.push(path);
@@ -99,7 +108,7 @@ pub fn separate(module: &Module, elf: Option<&Elf>, looked: &mut Vec<Vec<u8>>) -
         };
         // A file may link to its own name: it is not its own debug file.
         if path != module.path
-            && let Some((elf, _)) = open(&path).filter(|(elf, _)| belongs(elf))
+            && let Some((elf, _)) = open_named(&path).filter(|(elf, _)| belongs(elf))
         {
             return Some(DebugFile { elf, path });
         }
@@ -113,11 +122,14 @@ pub fn alternate(elf: &Elf, path: &[u8]) -> Option<Elf> {
     let (name, id) = elf.alternate_link()?;
     let named = if name.starts_with(b"/") { name } else { [folder(path), b"/", name.as_slice()].concat() };
     let places = [Some(named), build_id_path(&id)].into_iter().flatten();
-    places.filter_map(|path| open(&path)).find(|(elf, _)| !id.is_empty() && elf.build_id() == id).map(|opened| opened.0)
+    places
+        .filter_map(|path| open_named(&path))
+        .find(|(elf, _)| !id.is_empty() && elf.build_id() == id)
+        .map(|opened| opened.0)
 }
 
 /// The `.dwo` file of a split unit: `name`, in the compilation's folder if it is relative.
 pub fn split(name: &str, compilation_folder: &str) -> Option<Elf> {
     let path = if name.starts_with('/') { name.to_owned() } else { format!("{compilation_folder}/{name}") };
-    open(path.as_bytes()).map(|opened| opened.0)
+    open_named(path.as_bytes()).map(|opened| opened.0)
 }

@@ -232,6 +232,7 @@ impl Scan {
     fn is_stripped(&self) -> bool {
         let others = self.mini.iter().chain(self.files.debug.as_ref().map(|file| &file.elf));
         !self.has_symbols()
+            && !self.files.silent
             && !others.into_iter().any(|elf| elf.section_of_kind(SHT_SYMTAB).is_some())
             && self.module.path.starts_with(b"/")
     }

@@ -15,6 +15,7 @@ use super::functions::{Functions, Link};
 use super::symtab::{Search, Symbol, pick};
 use super::targets::Targets;
 use super::{dynamic, lines, minidebug, names, plt};
+use crate::sys::far;
 use crate::sys::memory::Memory;
 
 /// Bytes of compressed sections unpacked for one module at most; beyond it, lines are left out.
@@ -38,18 +39,21 @@ pub struct Files {
     pub debug: Option<DebugFile>,
     /// Where debug information was looked for in vain.
     pub looked: Vec<Vec<u8>>,
+    /// There may be more: a file server did not answer.
+    pub silent: bool,
 }
 
 impl Files {
     /// Opens the files of `module`.
     pub fn open(module: &Module) -> Self {
+        let missed = far::missed();
         let main = debugfile::of_module(module);
         let mut looked = Vec::new();
         let debug = match &main {
             Some(elf) if has_debug_info(elf) => None,
             main => debugfile::separate(module, main.as_ref(), &mut looked),
         };
-        Self { main, debug, looked }
+        Self { main, debug, looked, silent: far::missed() != missed }
     }
 
     /// The file with debug information, and its path.

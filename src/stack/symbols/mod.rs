@@ -133,7 +133,11 @@ impl Symbolizer {
             too_large: unpacked.filter(|size| *size > lookup::MOST_UNPACKED),
             found: files.with_debug_info(module).map(|(_, path)| readable(path)),
             looked: files.looked.iter().map(|path| readable(path)).collect(),
-            file_is_gone: files.main.is_none() && module.path.starts_with(b"/"),
+            file: match files.main {
+                _ if files.silent => OwnFile::Silent,
+                None if module.path.starts_with(b"/") => OwnFile::Gone,
+                _ => OwnFile::Read,
+            },
         }
     }
 
@@ -217,8 +221,20 @@ pub struct DebugInfoReport {
     pub too_large: Option<u64>,
     /// Where it was looked for before.
     pub looked: Vec<String>,
-    /// The module's file was deleted or replaced, and cannot be reached.
-    pub file_is_gone: bool,
+    /// How the module's own file was found.
+    pub file: OwnFile,
+}
+
+/// How the file that a module was loaded from was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnFile {
+    /// It was read, or there is none.
+    #[default]
+    Read,
+    /// It was deleted or replaced, and cannot be reached.
+    Gone,
+    /// Its file server does not answer.
+    Silent,
 }
 
 impl fmt::Display for DebugInfoReport {
@@ -232,9 +248,10 @@ impl fmt::Display for DebugInfoReport {
             let limit = lookup::MOST_UNPACKED >> 20;
             write!(f, " (compressed; unpacks to {} MB, lines are left out beyond {limit} MB)", size >> 20)?;
         }
-        if self.file_is_gone {
-            write!(f, " (the file that is mapped was deleted or replaced)")?;
+        match self.file {
+            OwnFile::Read => Ok(()),
+            OwnFile::Gone => write!(f, " (the file that is mapped was deleted or replaced)"),
+            OwnFile::Silent => write!(f, " (a file server does not answer)"),
         }
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::sync::Arc;
 
-use crate::sys::{procfs::File, stat};
+use crate::sys::far::{self, Reached};
 
 /// Bytes read of a map at most.
 const LONGEST: u64 = 256 << 20;
@@ -22,12 +22,12 @@ pub fn names(addresses: &[u64]) -> Vec<Option<(Arc<str>, u64)>> {
     found
 }
 
-fn open() -> Option<File> {
+fn open() -> Option<Reached> {
     let path = CString::new(format!("/tmp/perf-{}.map", std::process::id())).ok()?;
     // A FIFO of that name would otherwise wait for its writer for ever.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = File::open_at(libc::AT_FDCWD, &path, flags).ok()?;
-    let status = stat::of(&file).ok()?;
+    let file = Reached::open(&path, flags, far::is_far_path(path.to_bytes())).ok()?;
+    let status = file.status().ok()?;
     let own = status.uid == 0 || status.uid == nix::unistd::geteuid().as_raw();
     (status.is_regular() && own).then_some(file)
 }

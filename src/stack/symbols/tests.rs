@@ -31,7 +31,7 @@ pub(super) fn own_modules() -> Vec<Module> {
                     eh_frame_hdr: 0,
                     build_id: Vec::new(),
                     first_mapping: (0, 0),
-                    first_page: 0,
+                    first_page: None,
                     dynamic: 0,
                 });
             }
@@ -43,8 +43,8 @@ pub(super) fn own_modules() -> Vec<Module> {
 /// A module as if `path` were mapped at its own addresses.
 fn module_of(path: &str) -> Module {
     let name = std::ffi::CString::new(path).unwrap();
-    let file = crate::sys::procfs::File::open(&name).unwrap();
-    let status = crate::sys::stat::of(&file).unwrap();
+    let file = crate::sys::far::Reached::open(&name, 0, false).unwrap();
+    let status = file.status().unwrap();
     let elf = elf::Elf::parse(bytes::Source::file(std::rc::Rc::new(file), status.size)).unwrap();
     Module {
         path: path.as_bytes().to_vec(),
@@ -57,7 +57,7 @@ fn module_of(path: &str) -> Module {
         eh_frame_hdr: 0,
         build_id: elf.build_id().to_vec(),
         first_mapping: (0, 0),
-        first_page: 0,
+        first_page: None,
         dynamic: 0,
     }
 }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::records::{Connection, End, InotifyWatch, Row, TimerState, Watched};
 use crate::inspect::descriptors::holders::Search;
 use crate::inspect::descriptors::info::{self, Info};
-use crate::inspect::descriptors::remote::Mounts;
 use crate::inspect::descriptors::{self, Access, Link, kinds, names};
 use crate::inspect::signals;
 use crate::inspect::sockets::{self, Socket, Sockets};
@@ -18,6 +17,7 @@ use crate::redirect::tap;
 use crate::shell::World;
 use crate::shell::json::{Bytes, Hex};
 use crate::sys;
+use crate::sys::mounts::Mounts;
 
 /// Entries of a list that are shown of a descriptor that is one among many, and of one that was asked for.
 pub const FEW: usize = 20;

@@ -19,8 +19,8 @@ use crate::shell::parse::Arguments;
 use crate::shell::stack_text::{Style, Text};
 use crate::shell::{Command, Job, Step, World, stack_record};
 use crate::stack::Outcome;
-use crate::sys::Errno;
 use crate::sys::memory::Live;
+use crate::sys::{Errno, far};
 use gather::Round;
 use tally::Tally;
 
@@ -162,6 +162,7 @@ impl Job for Stacks {
 /// The whole dump for a caller without a session, piece by piece; how many threads it shows.
 pub fn write_all(world: &mut World, sink: &mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> Result<usize, Errno> {
     let mut job = Stacks::of_all();
+    let _far = far::Use::begin();
     let (mut threads, mut piece) = (0, Output::new(Form::Text));
     loop {
         let step = job.step(world, &mut piece);

@@ -5,13 +5,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::super::fail;
 use crate::config::level::Level;
-use crate::inspect::descriptors::{self, Link};
+use crate::inspect::descriptors::{self, Link, info};
 use crate::inspect::sockets::Sockets;
 use crate::inspect::strings::Escaped;
 use crate::protocol::Status;
@@ -22,7 +21,7 @@ use crate::shell::output::Output;
 use crate::shell::parse::Arguments;
 use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
-use crate::sys::procfs::Path;
+use crate::sys::mounts::Mounts;
 use crate::sys::{Errno, lent, stat, table};
 
 pub const CLOSE: Command = Command {
@@ -106,7 +105,7 @@ impl Change {
     fn begin(&mut self, world: &World) -> Result<Box<dyn Job>, String> {
         let (task, number, tid) = (self.task, self.number, application(world));
         let found = describe(tid, number).ok_or_else(|| format!("descriptor {number} is not open"))?;
-        let identity = identity(tid, number).map_err(|error| format!("descriptor {number}: {}", error.desc()))?;
+        let identity = Identity::of(tid, number).map_err(|error| format!("descriptor {number}: {}", error.desc()))?;
         let replaced = if let Task::Duplicate(Some(new)) = task { describe(tid, new) } else { None };
         self.before = [Some(found), replaced];
         let name = match task {
@@ -117,7 +116,7 @@ impl Change {
         Ok(on_actor(name, move |_| {
             // A look and a call with nothing between them: the kernel has no step that does both.
             refuse_ours(number)?;
-            if !stat::has(number, identity) {
+            if !identity.is(number) {
                 return Err(format!("descriptor {number} has become another file meanwhile"));
             }
             match task {
@@ -127,7 +126,7 @@ impl Change {
                 }),
                 Task::ShutDown => shut_down(number),
                 Task::Duplicate(new) => {
-                    made.store(duplicate(number, new)?, Ordering::Release);
+                    made.store(duplicate(number, &identity, new)?, Ordering::Release);
                     Ok(())
                 }
             }
@@ -194,9 +193,8 @@ fn shut_down(number: i32) -> Result<(), String> {
 }
 
 /// On the actor. Standard error while a session sees it is the original, not our pipe.
-fn duplicate(number: i32, new: Option<i32>) -> Result<i32, String> {
-    let file = stat::of_number(number).map_err(|error| error.desc().to_owned())?;
-    let source = tap::kept_for(file.identity()).filter(|kept| tap::keeps(*kept)).unwrap_or(number);
+fn duplicate(number: i32, identity: &Identity, new: Option<i32>) -> Result<i32, String> {
+    let source = identity.kept().filter(|kept| tap::keeps(*kept)).unwrap_or(number);
     let Some(new) = new else {
         let close_on_exec = table::is_close_on_exec(number).unwrap_or(false);
         return table::duplicate(source, close_on_exec).map_err(|error| match error {
@@ -222,15 +220,44 @@ fn describe(tid: i32, number: i32) -> Option<String> {
         format!("{target} {}", found.access.word())
     };
     let text = shown(&descriptors::read(tid, number).ok()?);
-    let kept = identity(tid, number).ok().and_then(tap::kept_for);
+    let kept = Identity::of(tid, number).ok().and_then(|identity| identity.kept());
     let kept = kept.and_then(|kept| descriptors::read(tid, kept).ok());
     Some(kept.map_or(text, |kept| format!("{} (through a pipe of the manhole while a session sees it)", shown(&kept))))
 }
 
-fn identity(tid: i32, number: i32) -> Result<(u64, u64), Errno> {
-    let mut path = Path::<64>::new();
-    write!(path, "/proc/self/task/{tid}/fd/{number}").map_err(|_| Errno::ENAMETOOLONG)?;
-    Ok(stat::at(path.as_c_str())?.identity())
+/// Which file a descriptor has open.
+enum Identity {
+    /// By device and inode.
+    Numbers((u64, u64)),
+    /// By what its link says: its file server might not answer.
+    Link(Vec<u8>),
+}
+
+impl Identity {
+    fn of(tid: i32, number: i32) -> Result<Self, Errno> {
+        let link = descriptors::read(tid, number)?.target;
+        let is_path = link.starts_with(b"/") && !link.starts_with(b"/memfd:");
+        if is_path && Mounts::read().refuses(info::read(tid, number, 0)?.mount).is_some() {
+            return Ok(Self::Link(link));
+        }
+        Ok(Self::Numbers(descriptors::status(tid, number)?.identity()))
+    }
+
+    /// On the actor: whether `number` has it open.
+    fn is(&self, number: i32) -> bool {
+        match self {
+            Self::Numbers(identity) => stat::has(number, *identity),
+            Self::Link(link) => descriptors::has_target(number, link),
+        }
+    }
+
+    /// The application's standard error, while this is our pipe in its place.
+    fn kept(&self) -> Option<i32> {
+        match self {
+            Self::Numbers(identity) => tap::kept_for(*identity),
+            Self::Link(_) => None,
+        }
+    }
 }
 
 record! {
