@@ -72,7 +72,7 @@ pub struct World {
     pub names: Vec<Local>,
     /// What `mem` found before.
     pub memory: growth::Past,
-    /// How much had not come from file servers when what was learnt was last forgotten.
+    /// How much had not come from file servers when the unwinder was last emptied for that.
     missed: u64,
 }
 
@@ -112,7 +112,7 @@ impl World {
         // What was learnt while a file server was silent may be half; what was known before is needed meanwhile.
         if self.missed != far::missed() && !far::is_silent() {
             self.missed = far::missed();
-            (self.unwinder, self.symbolizer) = (Unwinder::default(), Symbolizer::default());
+            self.unwinder = Unwinder::default();
         }
         self.modules.refresh(&Live).map_err(|error| format!("cannot read /proc/self/maps: {}", error.desc()))
     }

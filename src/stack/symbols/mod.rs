@@ -46,6 +46,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::modules::{Module, Modules};
+use crate::sys::far;
 use crate::sys::memory::Live;
 use lookup::Named;
 use targets::Targets;
@@ -71,6 +72,8 @@ struct Entry {
     /// Held, so that another module never gets the same identity.
     module: Option<Arc<Module>>,
     frames: Box<[SourceFrame]>,
+    /// There may be more to say: a file server was silent.
+    half: bool,
 }
 
 /// Names addresses, with a bounded cache.
@@ -150,19 +153,22 @@ impl Symbolizer {
         Some(String::from_utf8_lossy(&section.name).into_owned())
     }
 
-    /// Code of a JIT compiler is resolved anew each time: it is rewritten in place.
+    /// Code of a JIT compiler is resolved anew each time: it is rewritten in place. So is what a file server kept back.
     fn is_cached(&self, modules: &Modules, address: u64) -> bool {
         let module = modules.find(address);
-        let cached = |entry: &Entry| is_same(entry.module.as_ref(), module);
+        let cached = |entry: &Entry| !entry.half && is_same(entry.module.as_ref(), module);
         module.is_some() && self.entries.get(&address).is_some_and(cached)
     }
 
     fn resolve_module(&mut self, module: &Arc<Module>, addresses: &[u64]) {
         let targets = Targets::new(addresses.iter().map(|address| address.wrapping_sub(module.bias)).collect());
+        let missed = far::missed();
         let found = lookup::module(&Live, module, &targets);
+        let half = far::missed() != missed;
         for (target, frames) in targets.addresses().iter().zip(found) {
             let frames = frames.into_iter().map(|frame| self.keep(frame)).collect();
-            self.insert(target.wrapping_add(module.bias), Some(Arc::clone(module)), frames);
+            let entry = Entry { module: Some(Arc::clone(module)), frames, half };
+            self.insert(target.wrapping_add(module.bias), entry);
         }
     }
 
@@ -173,13 +179,13 @@ impl Symbolizer {
                 offset: Some(address.wrapping_sub(start)),
                 ..SourceFrame::default()
             });
-            self.insert(*address, None, frame.into_iter().collect());
+            self.insert(*address, Entry { module: None, frames: frame.into_iter().collect(), half: false });
         }
     }
 
-    fn insert(&mut self, address: u64, module: Option<Arc<Module>>, frames: Box<[SourceFrame]>) {
-        self.bytes += size_of::<(u64, Entry)>() * 2 + size_of_val(&*frames);
-        self.entries.insert(address, Entry { module, frames });
+    fn insert(&mut self, address: u64, entry: Entry) {
+        self.bytes += size_of::<(u64, Entry)>() * 2 + size_of_val(&*entry.frames);
+        self.entries.insert(address, entry);
     }
 
     fn keep(&mut self, frame: Named) -> SourceFrame {
