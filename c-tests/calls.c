@@ -1,16 +1,19 @@
-// flags: -O1 -g -pthread -rdynamic -ldl
+// flags: -O1 -g -pthread -rdynamic -fno-stack-protector -ldl -lm
 /*
  * Functions to call from outside, of each kind of argument and result, and of each way to crash. A SIGSEGV handler of
  * its own counts: it must run for a crash of its own thread, and for no crash of a call.
  */
 #include "sentinel.h"
 #include <errno.h>
+#include <fenv.h>
 #include <setjmp.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
 
@@ -143,6 +146,36 @@ NOINLINE int blocked_segfault(void)
     sigaddset(&set, SIGSEGV);
     pthread_sigmask(SIG_BLOCK, &set, 0);
     return segfaults() + 1;
+}
+/* Writes far beyond its frame, over whatever called it. */
+NOINLINE int smashes(size_t count)
+{
+    char here[16];
+    memset(*(char *volatile[]){here}, 0x41, count);
+    return here[3];
+}
+NOINLINE int jumps_wildly(void)
+{
+    nowhere = (int (*)(void))0x4141414141414141;
+    return nowhere() + 1;
+}
+NOINLINE void ends_thread(void)
+{
+    syscall(SYS_exit, 3);
+}
+NOINLINE int rounds_up(void)
+{
+    return fesetround(FE_UPWARD) | feenableexcept(FE_DIVBYZERO | FE_INEXACT);
+}
+NOINLINE double third(double of)
+{
+    return of / 3;
+}
+NOINLINE void checks_alignment(void)
+{
+#ifdef __x86_64__
+    __asm__ volatile("pushfq\n orq $0x40000, (%%rsp)\n popfq" ::: "memory", "cc");
+#endif
 }
 /* As glibc does for the time of some functions. */
 NOINLINE int sealed_segfault(void)

@@ -142,8 +142,9 @@ struct manhole_call;
  * callback behind, and another install, others run beside that one; it itself does not run twice at once.)
  * A callback may call malloc, take locks, write files, wait: whatever a thread of the application may. But:
  *   - All signals are blocked there (option sigmask). A thread or child that is started here inherits that.
- *   - It must return: not by an exception, longjmp() or pthread_exit(), which end the process. exit() is fine.
- *   - If it crashes, the application crashes.
+ *   - It must return: not by an exception, longjmp() or pthread_exit(). exit() is fine.
+ *   - If it crashes, or leaves by one of those, it is abandoned where it stands, and the operator sees its stack: what it
+ *     locked stays locked. Where ptrace is refused there is no guard, and the process crashes.
  *   - A child that it forks must exec, or end, before the callback returns; one that returns is ended with status 1.
  *   - One that never returns holds up all registered commands, and nothing else.
  * With oneshot_on, and in manhole_oneshot(), there is no such thread: the operator is told that the command needs it. */

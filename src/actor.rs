@@ -34,6 +34,8 @@ struct Desk {
     closed: bool,
     /// What runs now ends the process and never returns.
     left: bool,
+    /// What ran last has destroyed the thread: how.
+    lost: Option<String>,
 }
 
 /// The thread, as others see it; none at first.
@@ -133,6 +135,21 @@ impl Actor {
     /// Whether what it runs called `exit`.
     pub fn has_left(&self) -> bool {
         self.desk.with(|desk| desk.left)
+    }
+
+    /// What it ran has destroyed it, in this way: nothing will be done any more.
+    pub fn lose(&self, how: String) {
+        let tasks = self.desk.with(|desk| {
+            desk.closed = true;
+            desk.lost = Some(how);
+            std::mem::take(&mut desk.tasks)
+        });
+        drop(tasks);
+    }
+
+    /// How it was lost.
+    pub fn lost(&self) -> Option<String> {
+        self.desk.with(|desk| desk.lost.clone())
     }
 
     /// In a forked child: the thread and what it had to do are the parent's.

@@ -13,6 +13,7 @@
 //! ```text
 //! client: ID COMMAND LINE\n
 //! server: data ID LENGTH\n  followed by LENGTH raw bytes, any number of times
+//!         remark: TEXT\n    why there is no answer yet, any number of times
 //!         done ID STATUS\n  STATUS: 0 success, 1 the command failed, 2 usage or unknown command
 //! ```
 //!
@@ -30,7 +31,7 @@
 //!         {"id":7,"data":[RECORD,…],"error":"SENTENCE","status":1}\n   (1 and 2 as above)
 //! ```
 //!
-//! The records are those of `--json`. A line that is no request is answered with the id `null` and status 2, and the
+//! The records are those of `--json`. A line that is no request is answered with its id, or `null` where none can be made out, and status 2, and the
 //! next is read. What a person would have been shown before the first request (banner, stacks, prompt) was partly sent:
 //! it stops at the end of a line, and a client skips lines until one begins with `{"id":`. With
 //! `connection_handler=exec` there is nothing to skip.
@@ -43,10 +44,10 @@ use std::fmt;
 
 pub use frames::{
     Event, EventDecoder, MAX_COMMAND, Malformed, REFUSED, Request, RequestDecoder, Status, encode_data, encode_done,
-    encode_refusal, encode_request,
+    encode_refusal, encode_remark, encode_request,
 };
 
-pub use requests::{BadMessage, MAX_ID, Message, decode as decode_message};
+pub use requests::{BadMessage, MAX_ID, Message, decode as decode_message, id_of};
 
 /// The version of the framed mode that this build speaks.
 pub const VERSION: u32 = 1;

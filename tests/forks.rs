@@ -343,3 +343,19 @@ fn a_handler_may_fork_while_the_manhole_is_installed_and_released() {
     let mut host = Launch::fixture("forks_while_changing").bare().env("MANHOLE", "thread=False").start();
     assert_eq!(host.release(), "PASS", "{}", host.story());
 }
+
+/// In a new pid namespace nobody can tell whether the parent lives: its socket is not touched.
+#[test]
+fn a_child_in_a_pid_namespace_of_its_own_leaves_its_parents_socket_alone() {
+    if !Command::new("unshare").args(["-pf", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to make namespaces here");
+        return;
+    }
+    let mut host = Launch::fixture("pid_namespace").start();
+    drop(host.connect());
+    let before = identity(&host.socket());
+    host.tell("\n");
+    host.wait_for_line("child over");
+    assert_eq!(identity(&host.socket()), before);
+    drop(host.connect());
+}

@@ -21,7 +21,7 @@ truncated: no unwind information for 0x7f52f4900000, and no frame pointer chain
 ######### ProcessID=71, ThreadID=73, name=\"busy\", state=R (running), syscall=none, capture=ptrace #########
 #0  0x000055d3c2a0e1b2 in spin+0x2 (redis-server)
 
-######### ProcessID=71, ThreadID=74, exited during the dump #########
+######### ProcessID=71, ThreadID=74, has exited #########
 ";
 
 #[test]

@@ -92,14 +92,16 @@ fn each_request_has_one_reply() {
 fn a_malformed_line_is_answered_and_the_next_is_read() {
     let mut host = host();
     let mut program = Program::connect(&mut host);
-    for (line, why) in [
-        ("{\"id\":1,\"cmd\":\"x\"}", "unknown member \"cmd\": there are id, command, interrupt"),
-        ("stacks", "{ expected at byte 0"),
-        ("{\"id\":null,\"command\":\"x\"}", "a number or a string expected at byte 6"),
-        (&"x".repeat(100_000), "a line may have 65536 bytes"),
+    for (line, id, why) in [
+        ("{\"id\":1,\"cmd\":\"x\"}", json!(1), "unknown member \"cmd\": there are id, command, interrupt"),
+        ("{\"id\":\"a\"}", json!("a"), "the member \"command\" is missing"),
+        ("{\"command\":\"x\",\"id\":2} more", json!(2), "the end of the line expected at byte 23"),
+        ("stacks", Value::Null, "{ expected at byte 0"),
+        ("{\"id\":null,\"command\":\"x\"}", Value::Null, "a number or a string expected at byte 6"),
+        (&"x".repeat(100_000), Value::Null, "a line may have 65536 bytes"),
     ] {
         program.send(line);
-        assert_eq!(program.reply(), json!({"id": null, "data": [], "error": why, "status": 2}));
+        assert_eq!(program.reply(), json!({"id": id, "data": [], "error": why, "status": 2}));
     }
     assert_eq!(program.ask(1, "drop")["status"], 0);
 }

@@ -88,7 +88,9 @@ fn signals_go_to_the_process_or_to_one_thread() {
     assert_eq!(session.command("signal CHLD"), format!("SIGCHLD → process {pid}: default: does nothing\n"));
     // It stays pending, and the kernel says so.
     let answer = session.command("signal USR2 --force");
-    let expected = format!("SIGUSR2 → process {pid}: default: ends the process; pending, every thread blocks it\n");
+    let expected = format!(
+        "SIGUSR2 → process {pid}: default: ends the process, unless a thread waits for it; pending, every thread blocks it\n"
+    );
     assert_eq!(answer, expected);
     let pending = u64::from_str_radix(&status(pid, pid, "ShdPnd"), 16).expect("a mask");
     assert_eq!(pending, 1 << (libc::SIGUSR2 - 1));
@@ -133,7 +135,7 @@ fn a_signal_that_would_end_or_stop_the_process_takes_force() {
     // What is said before the end arrives.
     std::io::Write::write_all(session.stream(), b"signal TERM --force\n").expect("send");
     let answer = read_to_end(session.stream());
-    assert_eq!(answer, format!("SIGTERM → process {pid}: default: ends the process\n"));
+    assert_eq!(answer, format!("SIGTERM → process {pid}: default: ends the process, unless a thread waits for it\n"));
     assert_eq!(host.wait().signal(), Some(libc::SIGTERM));
 }
 
@@ -292,6 +294,8 @@ fn limits_are_those_of_the_kernel() {
     let answer = session.command("rlimit nofile 4");
     assert!(answer.contains("warning: ") && answer.contains("are at or above it; they stay open"), "{answer}");
     assert_eq!(limit_of(pid, "Max open files").0, "4");
+    let answer = session.command("rlimit nofile 2");
+    assert!(answer.starts_with("error: with less than 3 the manhole can let nobody in"), "{answer}");
     session.command("rlimit nofile 256");
     session.command("rlimit RLIMIT_STACK 1M:2G");
     assert_eq!(limit_of(pid, "Max stack size"), ((1 << 20).to_string(), (2u64 << 30).to_string()));
@@ -482,6 +486,7 @@ fn what_must_not_be_written_is_refused_and_nothing_is_changed() {
         ("set config_level = x", "is no integer"),
         ("set config_level = 1.5", "is no integer"),
         ("set/f width = 1", "it has 2 bytes"),
+        ("set/g width = 1", "width has 2 bytes: "),
         ("set/w config_level+1 = 1", "is not aligned"),
         ("set/g 0x7ffffffffffffff8+8 = 1", "not mapped"),
         ("set 0x1000 = 1", "its size is unknown"),

@@ -68,6 +68,60 @@ fn arguments_arrive_and_results_come_back() {
     assert_eq!(host.release(), "PASS");
 }
 
+/// What the callee changed of the processor's state does not reach the manhole, or the next call.
+#[test]
+fn a_call_leaves_nothing_behind_in_the_processor() {
+    let mut host = host();
+    let mut session = host.connect();
+    let third = session.command("call/f third(1.0)");
+    session.command("call checks_alignment()");
+    session.command("call rounds_up()");
+    assert_eq!(session.command("call/f third(1.0)"), third);
+    assert_eq!(session.command("call/d add(1, 1)"), "= 2\n");
+    assert_eq!(host.release(), "PASS");
+}
+
+/// A call may destroy the thread that it runs on: that is told, and the process lives on.
+#[test]
+fn a_call_that_destroys_its_thread_costs_the_actor_and_nothing_else() {
+    for (call, told, how) in [
+        // As far as the frame to which a crash returns, which lies a mebibyte above the call.
+        ("smashes(0x100800)", "crashed: call smashes: SIGSEGV, ", "call smashes has destroyed its stack"),
+        (
+            "ends_thread()",
+            "error: call ends_thread: it has ended its thread; the process goes on",
+            "call ends_thread has ended it",
+        ),
+    ] {
+        let mut host = host();
+        let mut session = host.connect();
+        let answer = session.command(&format!("call {call}"));
+        assert!(answer.starts_with(told), "{answer}");
+        let after = session.command("call/d add(1, 1)");
+        assert!(after.starts_with("error: ") && after.contains(how), "{after}");
+        assert!(session.command("fds 1").contains(" pipe "), "{}", session.command("fds 1"));
+        assert!(session.command("stacks").contains("in main+"));
+        looks(&mut host, 0);
+        assert!(no_guard(&host), "a guard is left");
+        assert_eq!(host.release(), "PASS", "{call}");
+    }
+}
+
+#[test]
+fn what_is_left_goes_on_and_that_is_said() {
+    let mut host = host();
+    let mut session = host.connect();
+    session.stream().write_all(b"call usleep(3000000)\n").expect("a line");
+    host.wait_for_stderr("runs: call usleep(3000000)");
+    std::thread::sleep(Duration::from_millis(100));
+    session.stream().write_all(b"^C\n").expect("a line");
+    let answer = session.answer();
+    assert!(
+        answer.contains("error: interrupted: it was left, and goes on on the thread `Manhole actor`\n"),
+        "{answer}"
+    );
+}
+
 #[test]
 fn what_is_no_function_is_not_called() {
     let mut host = host();
@@ -111,6 +165,12 @@ fn a_crash_is_shown_with_its_stack_and_the_process_lives_on() {
         ("double_free()", "SIGABRT, abort", &["double_free"]),
         ("blocked_segfault()", "SIGSEGV, nothing is mapped at 0x10", &["deep_write", "segfaults", "blocked_segfault"]),
         ("sealed_segfault()", "SIGSEGV, nothing is mapped at 0x10", &["deep_write", "segfaults", "sealed_segfault"]),
+        ("smashes(100000)", "SIGSEGV, ", &[]),
+        (
+            "jumps_wildly()",
+            "SIGSEGV, an address that no memory can have, or a privileged instruction, on",
+            &["jumps_wildly"],
+        ),
         ("exits_thread()", "SIGABRT, abort", &["exits_thread"]),
         ("overflows(0)", "SIGSEGV, the memory there does not allow it", &["overflows", "overflows", "overflows"]),
     ];
@@ -121,7 +181,7 @@ fn a_crash_is_shown_with_its_stack_and_the_process_lives_on() {
         let (_, stack) = answer.split_once("\n\n").expect("a stack");
         let dump = Dump::parse(stack);
         let thread = dump.named("Manhole actor");
-        let whole = *call != "overflows(0)";
+        let whole = !["overflows(0)", "smashes(100000)"].contains(call);
         for function in *functions {
             assert!(thread.shows(function), "{function}: {answer}");
         }

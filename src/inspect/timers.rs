@@ -86,6 +86,9 @@ pub fn clock_name(clock: i32) -> String {
         9 => "CLOCK_BOOTTIME_ALARM",
         11 => "CLOCK_TAI",
         // See `sys::clock::thread_run_time`: a clock of a thread or a process has its id's complement above 3 bits.
+        // Number 0 is the one that made it.
+        -2 => "CLOCK_PROCESS_CPUTIME_ID",
+        -6 => "CLOCK_THREAD_CPUTIME_ID",
         _ if clock < 0 => {
             return format!("CPU clock of {} {}", if clock & 4 != 0 { "thread" } else { "process" }, !(clock >> 3));
         }

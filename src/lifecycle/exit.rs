@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::sys::leaked::Leaked;
-use crate::sys::{self, files, process};
+use crate::sys::{self, files, process, sibling};
 
 /// The process that owns the name, 0 when there is none.
 static OWNER: AtomicI32 = AtomicI32::new(0);
@@ -60,7 +60,10 @@ pub fn remember_socket(path: CString) {
 pub fn forget_socket() {
     // A child that forks again before it has a name passes on its parent's: a daemon forks twice.
     let owner = OWNER.swap(0, Ordering::Relaxed);
-    if owner != 0 {
+    if sibling::parent() == 0 {
+        // The parent is outside of this pid namespace, where nobody can tell whether it lives.
+        PARENT.store(0, Ordering::Relaxed);
+    } else if owner != 0 {
         PARENT.store(owner, Ordering::Relaxed);
     }
 }

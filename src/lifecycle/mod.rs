@@ -26,6 +26,7 @@ use crate::inspect::process::ProcessFacts;
 use crate::log;
 use crate::redirect;
 use crate::server::bell::Rope;
+use crate::stack::capture::guard;
 use crate::sys::allocator::{self, Role};
 use crate::sys::futex::Guarded;
 use crate::sys::leaked::Leaked;
@@ -34,6 +35,8 @@ use stage::Stage;
 
 /// The stack of a thread of ours: room for the unwinder and the demangler. Untouched pages cost nothing.
 pub const STACK: usize = 2 << 20;
+/// The same for the actor, with room for what overflows in what it runs.
+const ACTOR_STACK: usize = STACK + guard::HEADROOM;
 /// How long a release waits for a thread of ours. The observer looks up every 10 ms.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -345,7 +348,7 @@ fn end_service(manhole: &'static Manhole) -> Result<(), ReleaseError> {
 /// the application blocks here: it may wait for them in another way (`sigwait`).
 fn start_threads(manhole: &'static Manhole, blocked: u64) -> Result<(), Errno> {
     manhole.stage.start(manhole.config.activate_on.is_some());
-    let started = thread::spawn(actor, manhole, STACK, manhole.config.sigmask | blocked);
+    let started = thread::spawn(actor, manhole, ACTOR_STACK, manhole.config.sigmask | blocked);
     if started.is_err() {
         manhole.stage.end();
     }
@@ -355,7 +358,7 @@ fn start_threads(manhole: &'static Manhole, blocked: u64) -> Result<(), Errno> {
 /// The actor thread's life.
 extern "C" fn actor(manhole: &'static Manhole) -> Option<&'static Manhole> {
     thread::set_name(c"Manhole actor");
-    let _stack = own::Stack::of(own::Thread::Actor, STACK);
+    let _stack = own::Stack::of(own::Thread::Actor, ACTOR_STACK);
     fork::after_delay(manhole);
     manhole.observing.store(1, Ordering::Release);
     manhole.actor.begin();

@@ -250,10 +250,10 @@ impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(signal, information) = self;
         write!(f, "{}", Name(*signal))?;
-        match information.sender() {
-            Some(pid) => write!(f, " from process {pid}"),
-            None if information.is_fault() => write!(f, " at address {:#x}", information.fault_address()),
-            None => Ok(()),
+        match (information.sender(), information.fault_address()) {
+            (Some(pid), _) => write!(f, " from process {pid}"),
+            (None, Some(address)) => write!(f, " at address {address:#x}"),
+            (None, None) => Ok(()),
         }
     }
 }

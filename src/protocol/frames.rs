@@ -12,6 +12,9 @@ use super::number;
 /// What the only line sent to an unwelcome client begins with.
 pub const REFUSED: &str = "refused: ";
 
+/// What a line begins with that says why there is no answer yet.
+pub const REMARK: &str = "remark: ";
+
 /// Longest command line, in bytes, without its identifier and newline.
 pub const MAX_COMMAND: usize = 64 * 1024;
 
@@ -90,10 +93,19 @@ pub fn encode_done(id: u64, status: Status, out: &mut Vec<u8>) {
 
 /// Appends a refusal; line ends in `reason` become spaces, and it is cut to what a client accepts.
 pub fn encode_refusal(reason: &str, out: &mut Vec<u8>) {
-    let room = MAX_REFUSAL - REFUSED.len();
-    let end = (0..=reason.len().min(room)).rev().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
-    out.extend_from_slice(REFUSED.as_bytes());
-    let kept = reason.get(..end).unwrap_or_default();
+    encode_line(REFUSED, reason, out);
+}
+
+/// The same for a remark on the command that runs.
+pub fn encode_remark(remark: &str, out: &mut Vec<u8>) {
+    encode_line(REMARK, remark, out);
+}
+
+fn encode_line(kind: &str, text: &str, out: &mut Vec<u8>) {
+    let room = MAX_REFUSAL - kind.len();
+    let end = (0..=text.len().min(room)).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    out.extend_from_slice(kind.as_bytes());
+    let kept = text.get(..end).unwrap_or_default();
     out.extend(kept.bytes().map(|byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }));
     out.push(b'\n');
 }
@@ -147,6 +159,8 @@ pub enum Event<'a> {
         /// How.
         status: Status,
     },
+    /// Why the command that runs has not answered yet.
+    Remark(String),
     /// The server does not talk to us, and why. The end of the stream follows.
     Refused(String),
 }
@@ -185,6 +199,9 @@ impl EventDecoder {
             let Some(line) = self.line.take(input, MAX_REFUSAL)? else { return Ok(None) };
             if let Some(reason) = line.strip_prefix(REFUSED.as_bytes()) {
                 return Ok(Some(Event::Refused(String::from_utf8_lossy(reason).into_owned())));
+            }
+            if let Some(remark) = line.strip_prefix(REMARK.as_bytes()) {
+                return Ok(Some(Event::Remark(String::from_utf8_lossy(remark).into_owned())));
             }
             if line.len() > MAX_HEADER {
                 return Err(Malformed::Header);
@@ -303,11 +320,14 @@ mod tests {
         encode_data(3, b"data 3 5\nraw \0\xff", &mut stream);
         encode_data(3, b"", &mut stream);
         stream.extend_from_slice(b"data 3 0\n");
+        encode_remark("it\ntakes long", &mut stream);
         encode_done(3, Status::Failed, &mut stream);
         encode_refusal("no\nmore", &mut stream);
         let expected = (
             b"data 3 5\nraw \0\xff".to_vec(),
-            vec!["Done { id: 3, status: Failed }".to_owned(), "Refused(\"no more\")".to_owned()],
+            ["Remark(\"it takes long\")", "Done { id: 3, status: Failed }", "Refused(\"no more\")"]
+                .map(str::to_owned)
+                .to_vec(),
         );
         for cut in 0..=stream.len() {
             assert_eq!(events(&[&stream[..cut], &stream[cut..]]).unwrap(), expected, "cut at {cut}");

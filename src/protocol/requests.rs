@@ -98,6 +98,21 @@ pub fn decode(line: &[u8]) -> Result<Message, BadMessage> {
     }
 }
 
+/// The identifier of a line that is no request, if it begins as one: its answer then carries that.
+pub fn id_of(line: &[u8]) -> Option<String> {
+    let mut parser = Parser { text: std::str::from_utf8(line).ok()?, at: 0 };
+    parser.expect('{', "{").ok()?;
+    loop {
+        let name = parser.string().ok()?;
+        parser.expect(':', ":").ok()?;
+        let value = parser.identifier().ok()?;
+        if name == "id" {
+            return Some(value).filter(|id| id.len() <= MAX_ID);
+        }
+        parser.expect(',', ",").ok()?;
+    }
+}
+
 fn put(name: &'static str, place: &mut Option<String>, value: String) -> Result<(), BadMessage> {
     place.replace(value).map_or(Ok(()), |_| Err(BadMessage::Twice(name)))
 }

@@ -228,7 +228,11 @@ impl Session {
         self.answer(&text);
         match progress {
             Progress::More => {}
-            Progress::Remark(text) => self.tell(&text),
+            Progress::Remark(text) => {
+                let Self { mode, outbox, .. } = self;
+                mode.talk_mut().remark(&text, outbox.end());
+                self.tell(&text);
+            }
             Progress::Done(status, why) => self.finish(status, why.as_deref()),
             Progress::Leave => {
                 self.leaving = true;

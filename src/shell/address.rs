@@ -260,7 +260,26 @@ fn parse_prefixed(text: &str, depth: usize) -> Result<(Start, Vec<Operation>), S
         Start::Name(name) if name.starts_with(|c: char| c.is_ascii_digit()) => {
             Err(format!("{name:?} is no number of 64 bits"))
         }
-        _ => Ok((start, Vec::new())),
+        Start::Name(name) => misspelt(name).map_or(Ok((start, Vec::new())), Err),
+        Start::Number(_) => Ok((start, Vec::new())),
+    }
+}
+
+/// What is wrong with a name that no symbol has: a sum or parentheses that did not come to their end.
+fn misspelt(name: &str) -> Option<String> {
+    let count = |wanted: char| name.chars().filter(|c| *c == wanted).count();
+    if count('(') != count(')') {
+        return Some(format!("parentheses without their other half in {name:?}"));
+    }
+    let (before, offset) = name.rsplit_once(['+', '-'])?;
+    match offset.trim() {
+        "" if !before.ends_with("operator") && !before.ends_with(['+', '-']) => {
+            Some(format!("a number is missing behind {name:?}"))
+        }
+        digits if !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit()) => {
+            Some(format!("{digits:?} is no number of 64 bits"))
+        }
+        _ => None,
     }
 }
 
@@ -326,7 +345,23 @@ mod tests {
         ] {
             assert_eq!(parsed(text), (start.to_owned(), operations), "{text}");
         }
-        for bad in ["", "*", "&", "&*p", "&&p", "()", "0x", "0x10000000000000000", "12ab", "+8", "-8"] {
+        for bad in [
+            "",
+            "*",
+            "&",
+            "&*p",
+            "&&p",
+            "()",
+            "0x",
+            "0x10000000000000000",
+            "12ab",
+            "+8",
+            "-8",
+            "main+",
+            "main -",
+            "*(*(main",
+            "main+99999999999999999999",
+        ] {
             assert!(parse(bad, 0).is_err(), "{bad}");
         }
         assert!(parse(&format!("{}p{}", "(".repeat(100), ")".repeat(100)), 0).is_err());

@@ -29,6 +29,8 @@ record! {
         address: Option<Hex>,
         /// The actor.
         tid: i32,
+        /// It could not be abandoned: it stands still for ever, and there is no actor any more.
+        lost: bool,
     }
 }
 
@@ -36,27 +38,40 @@ impl Line for Crashed {
     fn line(&self, out: &mut Vec<u8>) {
         let Self { what, signal, cause, tid, .. } = self;
         let address = self.address.map_or_else(String::new, |address| format!(" at {:#x}", address.0));
-        out.extend_from_slice(
-            format!(
-                "crashed: {what}: {signal}, {cause}{address}, on thread {tid} (Manhole actor). It was abandoned there, \
-                 and the process\ngoes on. What it had locked stays locked, what it had half done stays so.\n\n"
-            )
-            .as_bytes(),
+        let how = if self.lost {
+            "It has overwritten its way\nback, so that the thread stands still for ever: the manhole can touch nothing any \
+             more. The process goes on."
+        } else {
+            "It was abandoned there, and the process\ngoes on."
+        };
+        let text = format!(
+            "crashed: {what}: {signal}, {cause}{address}, on thread {tid} (Manhole actor). {how} What it had locked stays \
+             locked, what it had half done stays so.\n\n"
         );
+        out.extend_from_slice(text.as_bytes());
     }
 }
 
 /// Ends the errand `what` with the report of its crash.
 pub fn report(what: &str, crash: &Crash, world: &mut World, out: &mut Output) -> Step {
+    tell(what, crash, false, world, out)
+}
+
+/// The same for one that was the actor's end.
+pub fn report_last(what: &str, crash: &Crash, world: &mut World, out: &mut Output) -> Step {
+    tell(what, crash, true, world, out)
+}
+
+fn tell(what: &str, crash: &Crash, lost: bool, world: &mut World, out: &mut Output) -> Step {
     let (signal, cause) = words(crash.signal, crash.code);
-    log!("{what} crashed on the manhole's actor: {signal}, {cause}; it was abandoned");
+    log!("{what} crashed on the manhole's actor: {signal}, {cause}");
     // Without the mappings there are no names, and the crash is still to be told.
     let _ = world.look();
     let stack = crash.unwind(&world.modules, &mut world.unwinder, &world.manhole.config.limits);
     let addresses: Vec<u64> = stack.frames.iter().map(Frame::lookup_address).collect();
     world.symbolizer.resolve(&world.modules, &addresses);
     let address = crash.address.map(Hex);
-    out.put(&Crashed { what: what.to_owned(), signal, cause, address, tid: crash.tid });
+    out.put(&Crashed { what: what.to_owned(), signal, cause, address, tid: crash.tid, lost });
     let outcome = [Outcome::Captured(stack)];
     if out.is_json() {
         stack_record::put(&outcome, Style::Named, None, world, out);

@@ -12,10 +12,11 @@ use super::crash;
 use super::output::Output;
 use super::spool::{self, Progress, Reader, Writer};
 use super::{Job, Step, World};
+use crate::config::level::Level;
 use crate::lifecycle::exit;
 use crate::log;
 use crate::protocol::Status;
-use crate::stack::capture::guard::{Crash, Post};
+use crate::stack::capture::guard::{self, Crash, Loss, Post};
 use crate::sys::{clock, process};
 
 /// Work that wrote nothing for so long is remarked upon, once.
@@ -45,6 +46,8 @@ pub type Run<'a> = Box<dyn FnOnce(&Writer) -> Result<Progress, Box<Crash>> + 'a>
 /// Something for the actor, on its way.
 pub struct Errand {
     name: String,
+    /// What a session needs for it, beside what the command takes.
+    level: Level,
     stage: Stage,
 }
 
@@ -66,7 +69,12 @@ struct Posted {
 impl Errand {
     /// `work` for the actor; `name` is what those who wait behind it are told.
     pub fn new(name: String, work: Work) -> Self {
-        Self { name, stage: Stage::New(Some(work)) }
+        Self { name, level: Level::Observe, stage: Stage::New(Some(work)) }
+    }
+
+    /// Only for sessions of this level.
+    pub fn at_level(self, level: Level) -> Self {
+        Self { level, ..self }
     }
 
     /// `work` as of [`on_actor`], a crash of which is survived as `guarding` says.
@@ -159,20 +167,54 @@ impl Job for Errand {
             Stage::Posted(posted) => posted.step(&self.name, world, out),
         }
     }
+
+    fn interrupt(&mut self, _: &mut World, out: &mut Output) {
+        self.leave(out);
+    }
 }
 
 impl Errand {
+    /// What runs on another thread cannot be ended.
+    fn leave(&mut self, out: &mut Output) {
+        let runs = match &mut self.stage {
+            Stage::Posted(posted) => matches!(posted.output.read(out), Progress::Running(_)),
+            Stage::New(_) => false,
+        };
+        if runs {
+            out.fail("interrupted: it was left, and goes on on the thread `Manhole actor`");
+        } else {
+            out.fail("interrupted");
+        }
+    }
+
     fn post(&mut self, work: Work, world: &World, out: &mut Output) -> Step {
+        if let Err(error) = world.client.may(self.level, &self.name) {
+            return fail(out, &error);
+        }
         let (writer, output) = spool::pair(world.manhole);
         if world.manhole.actor.post(&self.name, Box::new(move || work(writer))).is_err() {
-            return fail(
-                out,
-                "it runs on the thread `Manhole actor`, and there is none (oneshot_on, or the process ends)",
-            );
+            let lost = world.manhole.actor.lost();
+            let why = lost.unwrap_or_else(|| "there is none (oneshot_on, or the process ends)".to_owned());
+            return fail(out, &format!("it runs on the thread `Manhole actor`, and {why}"));
         }
         self.stage = Stage::Posted(Posted { output, heard: None, remarked: false });
         Step::More
     }
+}
+
+/// What follows where the actor is lost.
+const NO_ACTOR: &str = "the process goes on, and the manhole can touch nothing in it any more";
+
+/// Looks whether the actor was lost in `what`, and tells everybody.
+fn lose(what: &str, world: &World) -> Option<Loss> {
+    let loss = guard::lost()?;
+    let how = match loss {
+        Loss::Crashed(_) => "has destroyed its stack",
+        Loss::Ended => "has ended it",
+    };
+    log!("{what} {how}: the manhole has no actor any more");
+    world.manhole.actor.lose(format!("{what} {how}"));
+    Some(loss)
 }
 
 impl Posted {
@@ -196,12 +238,22 @@ impl Posted {
             // It called exit(), which waits for the clients to leave, and never returns.
             Progress::Running(_) if left => Step::Done(Status::Success),
             Progress::Queued if left => fail(out, &format!("{name}: the process ends")),
-            Progress::Queued => self.queue(world),
-            Progress::Running(since) => self.wait(since, world),
+            Progress::Queued => self.queue(name, world, out),
+            Progress::Running(since) => match lose(name, world) {
+                Some(Loss::Crashed(crash)) => crash::report_last(name, &crash, world, out),
+                Some(Loss::Ended) => fail(out, &format!("{name}: it has ended its thread; {NO_ACTOR}")),
+                None => self.wait(since, world),
+            },
         }
     }
 
-    fn queue(&mut self, world: &World) -> Step {
+    fn queue(&mut self, name: &str, world: &World, out: &mut Output) -> Step {
+        if let Some((what, _)) = world.manhole.actor.busy() {
+            lose(&what, world);
+        }
+        if let Some(how) = world.manhole.actor.lost() {
+            return fail(out, &format!("{name}: it was to run on the thread `Manhole actor`, and {how}"));
+        }
         match world.manhole.actor.busy() {
             Some((what, time)) if time >= TURN && !self.remarked => {
                 self.remarked = true;

@@ -70,7 +70,7 @@ record! {
 }
 
 record! {
-    /// A thread that exited during the dump.
+    /// A thread that has exited: during the dump, or the first one, which stays until the process ends.
     pub struct Exited as "exited" {
         /// Its id.
         tid: i32,
@@ -92,7 +92,7 @@ record! {
         interrupted: usize,
         /// Stacks that do not reach the first frame.
         truncated: usize,
-        /// Threads that exited meanwhile.
+        /// Threads that have exited.
         exited: usize,
         /// Threads beyond the option max_threads.
         not_captured: usize,

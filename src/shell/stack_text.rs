@@ -47,11 +47,7 @@ impl Text {
         match group {
             [] => {}
             [Outcome::Exited(tid)] => {
-                let _ = writeln!(
-                    out,
-                    "######### ProcessID={}, ThreadID={tid}, exited during the dump #########\n",
-                    self.pid
-                );
+                let _ = writeln!(out, "######### ProcessID={}, ThreadID={tid}, has exited #########\n", self.pid);
             }
             [Outcome::Captured(stack)] => {
                 self.header(stack, out);

@@ -54,6 +54,12 @@ global_asm!(
     "mov r9, [rbx + 48]",
     "mov eax, 8",
     "call [rbx]",
+    // The alignment check, which compiled code knows nothing of, must not outlive a callee that turned it on.
+    "pushfq",
+    ".cfi_adjust_cfa_offset 8",
+    "and qword ptr [rsp], -262145",
+    "popfq",
+    ".cfi_adjust_cfa_offset -8",
     "mov [rbx + 152], rax",
     "mov [rbx + 160], rdx",
     "movsd qword ptr [rbx + 168], xmm0",

@@ -113,7 +113,8 @@ pub fn proc_pid() -> Option<i32> {
 
 /// Whether the thread ids of `/proc` are those of system calls.
 pub fn proc_is_of_our_namespace() -> bool {
-    proc_pid() == Some(pid())
+    // What cannot be read (no descriptor is to be had) tells nothing of another namespace.
+    proc_pid().is_none_or(|there| there == pid())
 }
 
 /// The calling thread's id as `/proc` shows it: the end of the link `/proc/thread-self`, `PID/task/TID`.

@@ -167,6 +167,13 @@ pub fn thread_ids() -> Result<Vec<i32>> {
     Ok(ids)
 }
 
+/// Whether thread `tid`, as `/proc` numbers them, is one of this process that lives, or that nobody has waited for.
+pub fn has_thread(tid: i32) -> bool {
+    let mut path = Path::<48>::new();
+    std::fmt::Write::write_fmt(&mut path, format_args!("/proc/self/task/{tid}/comm")).is_ok()
+        && read_small(libc::AT_FDCWD, path.as_c_str(), &mut [0; 32]) != Err(Errno::ENOENT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

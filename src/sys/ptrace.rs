@@ -87,6 +87,32 @@ pub fn blocked_signals(tid: i32) -> Result<u64> {
     Ok(mask)
 }
 
+/// Makes CAP_SYS_PTRACE effective for the caller where it is permitted (man 2 capset): where a process has root as its
+/// real user, and another one as its effective one, only this lets it trace itself. False where it is not to be had.
+pub fn claim_capability() -> bool {
+    const VERSION_3: u32 = 0x2008_0522;
+    const SYS_PTRACE: u32 = 1 << 19;
+    // Version and pid; effective, permitted, inheritable, twice.
+    let (header, mut sets) = ([VERSION_3, 0], [0u32; 6]);
+    let arguments = |sets: &mut [u32; 6]| [header.as_ptr() as usize, sets.as_mut_ptr() as usize, 0, 0, 0, 0];
+    // SAFETY: the kernel reads the header, and writes the sets.
+    if unsafe { raw::syscall6(libc::SYS_capget, arguments(&mut sets)) }.is_err() {
+        return false;
+    }
+    let [effective, permitted, ..] = &mut sets;
+    if *permitted & SYS_PTRACE == 0 || *effective & SYS_PTRACE != 0 {
+        return false;
+    }
+    *effective |= SYS_PTRACE;
+    // SAFETY: the kernel reads both.
+    unsafe { raw::syscall6(libc::SYS_capset, arguments(&mut sets)) }.is_ok()
+}
+
+/// Sets the signals that a stopped thread blocks.
+pub fn block_signals(tid: i32, mask: u64) -> Result<()> {
+    request(libc::PTRACE_SETSIGMASK, tid, size_of::<u64>(), &raw const mask as usize).map(drop)
+}
+
 /// Writes one word of a stopped thread's `struct user`.
 pub fn poke_user(tid: i32, offset: usize, value: u64) -> Result<()> {
     request(libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)

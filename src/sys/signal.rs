@@ -245,9 +245,11 @@ impl Information {
         self.code > 0 && [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&self.signal)
     }
 
-    /// The address that a fault is about.
-    pub fn fault_address(&self) -> u64 {
-        u64::from(self.uid) << 32 | u64::from(self.pid as u32)
+    /// The address that a fault is about, where the kernel knows one: not of SI_KERNEL, for which it says 0.
+    pub fn fault_address(&self) -> Option<u64> {
+        const SI_KERNEL: i32 = 0x80;
+        let known = self.is_fault() && self.code != SI_KERNEL;
+        known.then(|| u64::from(self.uid) << 32 | u64::from(self.pid as u32))
     }
 
     /// The process that sent it, if one did.

@@ -19,16 +19,19 @@ mod native;
 mod native;
 
 unsafe extern "C" {
-    /// Calls `function(argument)` on the stack that ends at `top` (0: on the one in use), and stores at `point`, before
-    /// that, where the old stack goes on. Returns 0, or 1 when it was abandoned.
+    /// Calls `function(argument)` on the stack that ends at `top` (0: on the one in use, `below` bytes further down), and
+    /// stores at `point`, before that, where the old stack goes on. Returns 0, or 1 when it was abandoned.
     fn manhole_switch_run(
         top: usize,
         function: unsafe extern "C" fn(*mut libc::c_void),
         argument: *mut libc::c_void,
         point: *mut usize,
+        below: usize,
     ) -> libc::c_int;
     /// Goes on behind the [`manhole_switch_run`] that stored `point`.
     fn manhole_switch_abandon(point: usize) -> !;
+    /// Sleeps for ever, and needs no stack.
+    fn manhole_switch_park() -> !;
 }
 
 /// Where a switched thread came from; 0 while none is.
@@ -59,16 +62,17 @@ impl Point {
     /// `function` must not unwind.
     pub unsafe fn run<F: FnOnce() -> R, R>(&self, stack: &Mapping, function: F) -> std::result::Result<R, Abandoned> {
         // SAFETY: as the caller vouches; `stack` is ours and nobody runs on it.
-        unsafe { self.run_on(stack.end(), function) }
+        unsafe { self.run_on(stack.end(), 0, function) }
     }
 
-    /// Runs `function` on the stack in use. One thread at a time.
+    /// Runs `function` on the stack in use, `below` bytes further down (a multiple of 16): what it writes beyond its own
+    /// frames meets nobody's there. One thread at a time.
     ///
     /// # Safety
-    /// `function` must not unwind.
-    pub unsafe fn run_here<F: FnOnce() -> R, R>(&self, function: F) -> std::result::Result<R, Abandoned> {
+    /// `function` must not unwind; the stack has room.
+    pub unsafe fn run_here<F: FnOnce() -> R, R>(&self, below: usize, function: F) -> std::result::Result<R, Abandoned> {
         // SAFETY: as the caller vouches.
-        unsafe { self.run_on(0, function) }
+        unsafe { self.run_on(0, below, function) }
     }
 
     /// Where a tracer lets a thread that runs in here go on so that it leaves: program counter, first argument, and a
@@ -78,9 +82,19 @@ impl Point {
         (point != 0).then(|| (manhole_switch_abandon as *const () as u64, point, point.wrapping_sub(FRAME) & !15))
     }
 
+    /// Where a tracer lets a thread go on that has no way back: it sleeps for ever there.
+    pub fn park() -> u64 {
+        manhole_switch_park as *const () as u64
+    }
+
     /// # Safety
     /// `function` must not unwind; nobody runs on the stack that ends at `top`, or `top` is 0.
-    unsafe fn run_on<F: FnOnce() -> R, R>(&self, top: usize, function: F) -> std::result::Result<R, Abandoned> {
+    unsafe fn run_on<F: FnOnce() -> R, R>(
+        &self,
+        top: usize,
+        below: usize,
+        function: F,
+    ) -> std::result::Result<R, Abandoned> {
         /// # Safety
         /// `argument` is a [`Passed`] of these types that holds a function.
         unsafe extern "C" fn call<F: FnOnce() -> R, R>(argument: *mut libc::c_void) {
@@ -93,7 +107,7 @@ impl Point {
         let mut passed = Passed { function: ManuallyDrop::new(function) };
         let argument = (&raw mut passed).cast();
         // SAFETY: the stack is as our caller vouches; `call` gets what it expects, and does not unwind.
-        let abandoned = unsafe { manhole_switch_run(top, call::<F, R>, argument, self.0.as_ptr()) };
+        let abandoned = unsafe { manhole_switch_run(top, call::<F, R>, argument, self.0.as_ptr(), below) };
         self.0.store(0, Ordering::Relaxed);
         if abandoned != 0 {
             return Err(Abandoned);

@@ -1,4 +1,5 @@
-//! Switching stacks on x86-64 (psABI 3.2.1: rbx, rbp, r12 to r15 and the stack pointer survive a call).
+//! Switching stacks on x86-64 (psABI 3.2.1: rbx, rbp, r12 to r15, the stack pointer, and the control words of the x87 and
+//! of SSE survive a call; the direction flag is clear).
 
 use std::arch::global_asm;
 
@@ -26,8 +27,12 @@ global_asm!(
     ".cfi_offset r14, -48",
     "push r15",
     ".cfi_offset r15, -56",
+    "sub rsp, 8",
+    "stmxcsr [rsp]",
+    "fnstcw [rsp + 4]",
     "mov [rcx], rbp",
-    "lea rax, [rsp - 8]",
+    "mov rax, rsp",
+    "sub rax, r8",
     "test rdi, rdi",
     "cmovz rdi, rax",
     "mov rsp, rdi",
@@ -35,7 +40,12 @@ global_asm!(
     "call rsi",
     "xor eax, eax",
     "2:",
-    "lea rsp, [rbp - 40]",
+    "lea rsp, [rbp - 48]",
+    "cld",
+    "fnclex",
+    "fldcw [rsp + 4]",
+    "ldmxcsr [rsp]",
+    "add rsp, 8",
     "pop r15",
     "pop r14",
     "pop r13",
@@ -57,5 +67,18 @@ global_asm!(
     "jmp 2b",
     ".cfi_endproc",
     ".size manhole_switch_abandon, . - manhole_switch_abandon",
+    // A thread that is not to come back: without a stack.
+    ".hidden manhole_switch_park",
+    ".globl manhole_switch_park",
+    ".type manhole_switch_park, @function",
+    "manhole_switch_park:",
+    ".cfi_startproc",
+    ".cfi_undefined rip",
+    "3:",
+    "mov eax, 34", // pause
+    "syscall",
+    "jmp 3b",
+    ".cfi_endproc",
+    ".size manhole_switch_park, . - manhole_switch_park",
     ".popsection",
 );

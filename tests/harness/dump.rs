@@ -74,7 +74,7 @@ impl Dump {
     pub fn parse(text: &str) -> Self {
         let mut dump = Self { banner: String::new(), threads: Vec::new(), exited: Vec::new(), other: Vec::new() };
         for line in text.lines() {
-            if line.starts_with(FENCE) && line.contains(", exited during the dump ") {
+            if line.starts_with(FENCE) && line.contains(", has exited ") {
                 dump.exited.extend(between(line, "ThreadID=", ",").and_then(|tid| tid.parse::<i32>().ok()));
                 continue;
             }

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::connect::Connection;
 use crate::hand::{self, Hand};
-use crate::{Failure, Result, output};
+use crate::{Failure, Result, output, process, say};
 
 /// The identifier of our only request on this connection.
 const ID: u64 = 1;
@@ -28,12 +28,20 @@ pub fn run(mut connection: Connection, line: &str, timeout: Duration, hand: Hand
     Ok(ExitCode::from(status.code()))
 }
 
-fn wait_for_more(connection: &Connection, timeout: Duration, hand: Hand) -> Result<()> {
+fn wait_for_more(connection: &Connection, answered: bool, timeout: Duration, hand: Hand) -> Result<()> {
     let begun = Instant::now();
     let patience = PollTimeout::try_from(hand::SILENCE).unwrap_or(PollTimeout::NONE);
     while poll(&mut [PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN)], patience) == Ok(0) {
         match hand.lend(connection.pid) {
             Err(reason) if begun.elapsed() >= timeout => return Err(Failure::Unreachable(reason)),
+            // Nobody has let us in: the kernel made the connection.
+            _ if !answered && begun.elapsed() >= timeout && process::can_open_nothing(connection.pid) => {
+                let pid = connection.pid;
+                return Err(Failure::Unreachable(format!(
+                    "process {pid} may open no descriptor (RLIMIT_NOFILE), so that its manhole can let nobody in; \
+                     `prlimit --nofile=1024 --pid {pid}` helps"
+                )));
+            }
             _ => {}
         }
     }
@@ -41,9 +49,10 @@ fn wait_for_more(connection: &Connection, timeout: Duration, hand: Hand) -> Resu
 }
 
 fn copy_answer(connection: &mut Connection, timeout: Duration, hand: Hand) -> Result<Status> {
-    let (mut decoder, mut buffer) = (EventDecoder::new(), vec![0; 64 * 1024]);
+    let (mut decoder, mut buffer, mut answered) = (EventDecoder::new(), vec![0; 64 * 1024], false);
     loop {
-        wait_for_more(connection, timeout, hand)?;
+        wait_for_more(connection, answered, timeout, hand)?;
+        answered = true;
         let count = match connection.stream.read(&mut buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -58,6 +67,7 @@ fn copy_answer(connection: &mut Connection, timeout: Duration, hand: Hand) -> Re
             match event {
                 Event::Data { id: ID, bytes } => output::write_all(io::stdout().as_fd(), bytes)?,
                 Event::Done { id: ID, status } => return Ok(status),
+                Event::Remark(text) => say(&text),
                 Event::Refused(reason) => return Err(Failure::Unreachable(format!("{}{reason}", protocol::REFUSED))),
                 Event::Data { .. } | Event::Done { .. } => return Err(Failure::lost("an answer to nobody's question")),
             }

@@ -76,6 +76,13 @@ pub fn is_stopped(pid: u32) -> bool {
     states.peek().is_some() && states.all(|state| matches!(state, 'T' | 't'))
 }
 
+/// Whether the process may open no descriptor at all.
+pub fn can_open_nothing(pid: u32) -> bool {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    soft == Some("0")
+}
+
 /// The `/proc` folders of the threads that have the observer's name.
 pub fn observers(pid: u32) -> impl Iterator<Item = PathBuf> {
     threads_named(pid, OBSERVER)

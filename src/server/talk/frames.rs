@@ -53,6 +53,10 @@ impl Talk for Frames {
         protocol::encode_data(self.id, text, out);
     }
 
+    fn remark(&mut self, text: &str, out: &mut Vec<u8>) {
+        protocol::encode_remark(text, out);
+    }
+
     fn finish(&mut self, status: Status, _: Option<&str>, out: &mut Vec<u8>) {
         protocol::encode_done(self.id, status, out);
     }

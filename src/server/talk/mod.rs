@@ -48,6 +48,9 @@ pub trait Talk {
     /// A piece of the answer to the line that was taken last.
     fn answer(&mut self, text: &[u8], out: &mut Vec<u8>);
 
+    /// Why there is no answer yet, for who waits for one and is no person.
+    fn remark(&mut self, _: &str, _: &mut Vec<u8>) {}
+
     /// What follows was not asked of the command: it begins a line.
     fn break_line(&mut self, _: &mut Vec<u8>) {}
 

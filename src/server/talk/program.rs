@@ -15,7 +15,7 @@ use crate::shell::json;
 /// A line that waits for its turn.
 struct Waiting {
     /// Its identifier and its command.
-    request: Result<(String, String), BadMessage>,
+    request: Result<(String, String), (Option<String>, BadMessage)>,
     /// It is to end as soon as it begins.
     interrupted: bool,
     /// Bytes of the line.
@@ -45,8 +45,11 @@ impl Program {
         let (length, decoded) = match input {
             // Blank lines between requests ask for nothing.
             lines::Input::Line(line) if line.trim_ascii().is_empty() => return,
-            lines::Input::Line(line) => (line.len(), protocol::decode_message(&line)),
-            lines::Input::TooLong => (0, Err(BadMessage::TooLong)),
+            lines::Input::Line(line) => {
+                let decoded = protocol::decode_message(&line);
+                (line.len(), decoded.map_err(|error| (protocol::id_of(&line), error)))
+            }
+            lines::Input::TooLong => (0, Err((None, BadMessage::TooLong))),
             // The key ^C is nothing that a program types.
             lines::Input::Interrupt => return,
         };
@@ -101,8 +104,8 @@ impl Talk for Program {
                 self.id = Some(id);
                 Some(Input::Line(command))
             }
-            Err(error) => {
-                self.id = None;
+            Err((id, error)) => {
+                self.id = id;
                 Some(Input::Wrong(error.to_string()))
             }
         }

@@ -14,6 +14,7 @@ use crate::shell::Command;
 use crate::shell::crash::Crashed;
 use crate::shell::errand::{Errand, Guarding};
 use crate::shell::json::Bytes;
+use crate::shell::output::Text;
 use crate::shell::parse::Arguments;
 use crate::shell::record::Line;
 use crate::shell::spool::Writer;
@@ -27,12 +28,13 @@ pub const COMMAND: Command = Command {
     synopsis: "[--raw] [--unguarded]",
     summary: "Show what the allocator has, and what of it is in use.",
     help: "malloc                  totals; of glibc's also each arena\n\
-           malloc --raw            what the allocator prints about itself: malloc_info, malloc_stats_print ...\n\n\
+           malloc --raw            what the allocator prints about itself: malloc_info, malloc_stats_print ...\n\
+           malloc --unguarded      where there can be no guard; takes the level operate\n\n\
            The allocator is the one that malloc means to the process: glibc, jemalloc, tcmalloc (gperftools) and mimalloc\n\
            are understood. It is asked on the actor and takes its own locks for that: where one is held for ever this\n\
            hangs, which stacks then shows, and exit leaves. A heap so corrupt that asking crashes is survived as by call;\n\
            but an arena that was being looked at then stays locked, and who allocates from it hangs.",
-    schemas: &[Totals::schema, Arena::schema, Crashed::schema, Stack::schema],
+    schemas: &[Totals::schema, Arena::schema, Text::schema, Crashed::schema, Stack::schema],
     start: |words| {
         let arguments = Arguments::parse(words, &["--raw", UNGUARDED], &[])?;
         if let Some(word) = arguments.rest.first() {
@@ -40,7 +42,9 @@ pub const COMMAND: Command = Command {
         }
         let guarding = if arguments.has(UNGUARDED) { Guarding::Never } else { Guarding::Always };
         let work = if arguments.has("--raw") { print } else { count };
-        Ok(Box::new(Errand::guarded("malloc".to_owned(), guarding, work)))
+        // An observer may ask, and not risk the process.
+        let level = if guarding == Guarding::Never { Level::Operate } else { Level::Observe };
+        Ok(Box::new(Errand::guarded("malloc".to_owned(), guarding, work).at_level(level)))
     },
 };
 
@@ -109,9 +113,9 @@ record! {
         /// The allocator.
         allocator: &'static str,
         /// Resident bytes of the process before.
-        resident_before_bytes: u64,
+        resident_before_bytes: Option<u64>,
         /// And after.
-        resident_after_bytes: u64,
+        resident_after_bytes: Option<u64>,
     }
 }
 
@@ -196,13 +200,12 @@ fn trim(writer: &Writer) -> Result<(), String> {
     Ok(())
 }
 
-/// Resident bytes (man 5 proc_pid_statm).
-fn resident() -> u64 {
+/// Resident bytes (man 5 proc_pid_statm), if /proc can be read here.
+fn resident() -> Option<u64> {
     let mut buffer = [0; 256];
-    let text = procfs::read_small(libc::AT_FDCWD, c"/proc/thread-self/statm", &mut buffer).unwrap_or_default();
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0)
-        * process::auxiliary(libc::AT_PAGESZ)
+    let text = procfs::read_small(libc::AT_FDCWD, c"/proc/thread-self/statm", &mut buffer).ok()?;
+    let pages: u64 = std::str::from_utf8(text).ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * process::auxiliary(libc::AT_PAGESZ))
 }
 
 /// The arenas of `malloc_info`'s XML, whose elements stand on lines of their own.
@@ -271,7 +274,8 @@ impl Line for Arena {
 
 impl Line for Trimmed {
     fn line(&self, out: &mut Vec<u8>) {
-        let (before, after) = (bytes(self.resident_before_bytes), bytes(self.resident_after_bytes));
+        let known = |count: Option<u64>| count.map_or("unknown".to_owned(), bytes);
+        let (before, after) = (known(self.resident_before_bytes), known(self.resident_after_bytes));
         out.extend_from_slice(format!("{}: resident {before} before, {after} after\n", self.allocator).as_bytes());
     }
 }

@@ -87,6 +87,9 @@ impl Lookup {
 /// What was found, in the order of addresses.
 fn list(search: &Search, wanted: &str, limit: usize) -> Result<Stage, String> {
     let mut found = search.found().to_vec();
+    if wanted.is_empty() {
+        return Err("no name".to_owned());
+    }
     if found.is_empty() {
         return Err(format!("no symbol {}{}", Escaped(wanted.as_bytes()), address::stripped(search.stripped())));
     }

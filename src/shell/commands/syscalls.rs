@@ -129,9 +129,11 @@ fn about(world: &mut World, waiter: &Waiter) -> String {
     }
     match waiter.facts.holder {
         Holder::Thread(tid) => {
-            let name = threads::name(tid);
             let of = if object.kind == crate::inspect::locks::Kind::Join { "of" } else { "held by" };
-            format!("{text} {of} thread {tid} \"{}\"", Escaped(&name))
+            match threads::name(tid).as_slice() {
+                [] => format!("{text} {of} thread {tid}, which is none of this process (any more)"),
+                name => format!("{text} {of} thread {tid} \"{}\"", Escaped(name)),
+            }
         }
         Holder::Readers(count) => format!("{text} held by {count} reader{}", if count == 1 { "" } else { "s" }),
         Holder::NotRecorded | Holder::Nobody => text,

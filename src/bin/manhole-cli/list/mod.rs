@@ -93,11 +93,28 @@ pub fn run(timeout: Duration, json: bool) -> Result<ExitCode> {
     probe::ask(&mut entries, timeout);
     let known: HashSet<PathBuf> = entries.iter().filter_map(|entry| entry.socket.clone()).collect();
     let (found, all_removed) = leftovers::find(&known);
-    entries.extend(found);
+    merge(&mut entries, found);
     entries.sort_by_key(|entry| (entry.pid.unwrap_or(u32::MAX), entry.socket.clone()));
     let text = if json { as_json(&entries) } else { as_lines(&entries) };
     output::write_all(io::stdout().as_fd(), text.as_bytes())?;
     Ok(ExitCode::from(u8::from(!all_removed)))
+}
+
+/// Adds what was found by its file, unless that is a process's which we know: one that changed its namespace or its root
+/// is seen from two sides.
+fn merge(entries: &mut Vec<Entry>, found: Vec<Entry>) {
+    for file in found {
+        match entries.iter_mut().find(|entry| entry.pid.is_some() && entry.pid == file.pid) {
+            Some(entry) if entry.state == State::Closed => *entry = file,
+            Some(entry) if is_same_name(entry, &file) && file.state == State::Listening => {}
+            _ => entries.push(file),
+        }
+    }
+}
+
+fn is_same_name(one: &Entry, other: &Entry) -> bool {
+    let name = |entry: &Entry| entry.socket.as_ref().and_then(|path| path.file_name().map(ToOwned::to_owned));
+    name(one).is_some() && name(one) == name(other)
 }
 
 fn as_lines(entries: &[Entry]) -> String {

@@ -291,4 +291,11 @@ impl Job for Call {
             }
         }
     }
+
+    fn interrupt(&mut self, world: &mut World, out: &mut Output) {
+        match &mut self.stage {
+            Stage::Running { errand, .. } => errand.interrupt(world, out),
+            _ => out.fail("interrupted"),
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::shell::World;
 use crate::shell::json::{Bytes, Hex};
 use crate::sys;
 use crate::sys::mounts::Mounts;
+use crate::sys::procfs;
 
 /// Entries of a list that are shown of a descriptor that is one among many, and of one that was asked for.
 pub const FEW: usize = 20;
@@ -64,12 +65,15 @@ fn socket_link(inode: u64) -> Vec<u8> {
 
 impl Table {
     /// That of the application, nothing of it read.
-    pub fn new(world: &World) -> Option<Self> {
+    pub fn new(world: &World) -> Result<Self, String> {
         let apart = sys::descriptors::is_private().then_some(world.own_tid);
-        let tid = descriptors::owner(apart)?;
+        let tid = descriptors::owner(apart).ok_or_else(|| match procfs::thread_ids() {
+            Ok(_) => "the application has no descriptor open".to_owned(),
+            Err(error) => format!("cannot list /proc/self/task: {}", error.desc()),
+        })?;
         let ours = apart.and_then(|own| descriptors::channels(own).ok()).unwrap_or_default().into_iter().collect();
         let (sockets, mounts) = (Sockets::default(), Mounts::read());
-        Some(Self { tid, sockets, mounts, holders: BTreeMap::new(), ours, search: None })
+        Ok(Self { tid, sockets, mounts, holders: BTreeMap::new(), ours, search: None })
     }
 
     /// Remembers what `number` has open, for the others' rows.

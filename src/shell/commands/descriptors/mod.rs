@@ -180,7 +180,10 @@ fn selected(which: &[Which], table: &Table, number: i32) -> Option<Sight> {
 
 impl List {
     fn begin(&mut self, world: &World, out: &mut Output) -> Step {
-        let Some(table) = Table::new(world) else { return fail(out, "the application has no descriptor open") };
+        let table = match Table::new(world) {
+            Ok(table) => table,
+            Err(error) => return fail(out, &error),
+        };
         match descriptors::numbers(table.tid) {
             Ok(numbers) => self.numbers = numbers,
             Err(error) => {

@@ -251,7 +251,9 @@ impl Line for Connection {
         if self.state == Some("LISTEN") {
             out.extend_from_slice(format!(", {receive} wait to be accepted").as_bytes());
         } else if (receive, send) != (0, 0) {
-            out.extend_from_slice(format!(", {receive} bytes to read, {send} sent and not taken").as_bytes());
+            // Of a Unix socket the kernel counts its buffers, not the bytes in them.
+            let unit = if self.description.starts_with("UNIX") { " bytes of buffers" } else { "" };
+            out.extend_from_slice(format!(", {receive} bytes to read, {send}{unit} sent and not taken").as_bytes());
         }
     }
 }

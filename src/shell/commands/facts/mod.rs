@@ -19,7 +19,7 @@ use crate::inspect::application;
 use crate::inspect::strings::Escaped;
 use crate::shell::World;
 use crate::stack::capture::dumpable::Dumpable;
-use crate::sys::{Errno, Result as SysResult};
+use crate::sys::{Errno, Result as SysResult, procfs};
 
 pub use auxiliary::COMMAND as AUXV;
 pub use cgroup::COMMAND as CGROUP;
@@ -37,8 +37,11 @@ fn ours(world: &World) -> Vec<i32> {
 }
 
 /// A thread of the application's that lives.
-fn application_thread(world: &World) -> Result<i32, String> {
-    application::thread(&ours(world)).ok_or_else(|| "no thread of the application lives".to_owned())
+pub(super) fn application_thread(world: &World) -> Result<i32, String> {
+    application::thread(&ours(world)).ok_or_else(|| match procfs::thread_ids() {
+        Ok(_) => "no thread of the application lives".to_owned(),
+        Err(error) => format!("cannot list /proc/self/task: {}", error.desc()),
+    })
 }
 
 /// Reads what belongs to root in a process that dropped its privileges, unless that is made dumpable meanwhile.

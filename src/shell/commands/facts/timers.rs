@@ -130,7 +130,7 @@ impl Line for Timer {
         };
         let value = self.value.map_or_else(String::new, |Hex(value)| format!(" with {value:#x}"));
         out.extend_from_slice(
-            format!("{:<7} {id:>4}  {:<16} {when}{does}{value}\n", self.timer, self.clock).as_bytes(),
+            format!("{:<7} {id:>4}  {:<24} {when}{does}{value}\n", self.timer, self.clock).as_bytes(),
         );
     }
 }

@@ -219,6 +219,7 @@ impl Sampler {
         world.look()?;
         self.generation = world.modules.generation();
         self.list(world)?;
+        self.look_for_meant()?;
         self.began = clock::monotonic();
         self.next_tick = self.began + self.period();
         self.interval = Some(Interval::of(self.settings.length));
@@ -258,6 +259,16 @@ impl Sampler {
         self.tids = tids;
         (self.own, self.idle) = (world.own_tid, world.idle_actor());
         Ok(())
+    }
+
+    /// Whether a thread is meant at all.
+    fn look_for_meant(&self) -> Result<(), String> {
+        match &self.settings.which {
+            Some(which) if !self.tids.iter().any(|tid| selects(which, *tid, &name(*tid))) => {
+                Err(format!("no thread matches {which:?}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A thread is gone: what it used since its last sample was not seen.

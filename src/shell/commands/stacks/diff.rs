@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gather::{self, Round};
 use crate::inspect::strings::Escaped;
@@ -46,6 +46,8 @@ pub struct Diff {
     reader: Reader,
     stage: Stage,
     before: FxHashMap<i32, ThreadStack>,
+    /// The manhole's own threads, as far as a look has found them idle.
+    own: FxHashSet<i32>,
     used_before: FxHashMap<i32, Usage>,
     used_after: FxHashMap<i32, Usage>,
     cut: usize,
@@ -142,6 +144,7 @@ impl Diff {
             reader: Reader::new(),
             stage: Stage::Listing,
             before: FxHashMap::default(),
+            own: FxHashSet::default(),
             used_before: FxHashMap::default(),
             used_after: FxHashMap::default(),
             cut: 0,
@@ -157,6 +160,7 @@ impl Diff {
     }
 
     fn keep_first(&mut self, round: Round) -> Stage {
+        self.own.extend(round.outcomes.iter().filter_map(own));
         self.before = round.outcomes.into_iter().filter_map(captured).map(|stack| (stack.tid, stack)).collect();
         Stage::Settling(Interval::of(SETTLE))
     }
@@ -175,8 +179,14 @@ impl Diff {
     fn compare(&mut self, round: Round, world: &mut World, out: &mut Output) -> Stage {
         let seconds = self.seconds();
         let (mut changes, mut still) = (Vec::new(), Vec::new());
+        // The actor, which had something to do at one look only, is neither new nor gone.
+        self.own.extend(round.outcomes.iter().filter_map(own));
+        self.before.retain(|tid, _| !self.own.contains(tid));
         for after in round.outcomes.into_iter().filter_map(captured) {
             let tid = after.tid;
+            if self.own.contains(&tid) {
+                continue;
+            }
             let before = self.before.remove(&tid);
             let used = (self.used_before.get(&tid), self.used_after.get(&tid));
             let spent = if let (Some(first), Some(second)) = used { second.since(first) } else { None };
@@ -222,6 +232,14 @@ impl Diff {
     fn seconds(&self) -> Duration {
         let times = self.used_after.iter().filter_map(|(tid, after)| after.since(self.used_before.get(tid)?));
         times.map(|spent| spent.time).next().unwrap_or(self.length)
+    }
+}
+
+/// The manhole's own thread that this is of.
+fn own(outcome: &Outcome) -> Option<i32> {
+    match outcome {
+        Outcome::Captured(stack) if stack.method == Some(Method::Own) => Some(stack.tid),
+        _ => None,
     }
 }
 

@@ -73,7 +73,7 @@ impl Tally {
             (self.by_signal, "by signal"),
             (self.interrupted, "interrupted"),
             (self.truncated, "truncated"),
-            (self.exited, "exited meanwhile"),
+            (self.exited, "exited"),
         ] {
             if count > 0 {
                 line.push_str(&format!(", {count} {word}"));

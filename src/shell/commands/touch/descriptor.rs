@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::super::facts::application_thread;
 use super::super::fail;
 use crate::config::level::Level;
 use crate::inspect::descriptors::{self, Link, info};
@@ -22,7 +23,7 @@ use crate::shell::parse::Arguments;
 use crate::shell::record::Line;
 use crate::shell::{Command, Job, Step, World};
 use crate::sys::mounts::Mounts;
-use crate::sys::{Errno, lent, stat, table};
+use crate::sys::{Errno, lent, procfs, stat, table};
 
 pub const CLOSE: Command = Command {
     name: "close",
@@ -75,7 +76,8 @@ fn descriptor(word: &str) -> Result<i32, String> {
 
 /// A thread in the application's descriptor table.
 pub fn application(world: &World) -> i32 {
-    world.manhole.actor.tid().unwrap_or(world.own_tid)
+    let actor = world.manhole.actor.tid().filter(|tid| procfs::has_thread(*tid));
+    actor.or_else(|| application_thread(world).ok()).unwrap_or(world.own_tid)
 }
 
 #[derive(Clone, Copy)]
@@ -168,6 +170,13 @@ impl Job for Change {
             self.report(world, out);
         }
         step
+    }
+
+    fn interrupt(&mut self, world: &mut World, out: &mut Output) {
+        match &mut self.errand {
+            Some(errand) => errand.interrupt(world, out),
+            None => out.fail("interrupted"),
+        }
     }
 }
 

@@ -154,6 +154,12 @@ fn set(resource: &Resource, wanted: Wanted, force: bool, world: &World, out: &mu
         let end = if hard <= used { "SIGKILL" } else { "SIGXCPU" };
         return Err(format!("{used} s of CPU time are used: the kernel would send {end} at once; {FORCE} sets it"));
     }
+    if number == libc::RLIMIT_NOFILE && soft < LEAST && !force {
+        return Err(format!(
+            "with less than {LEAST} the manhole can let nobody in any more, and read nothing; {FORCE} sets it"
+        ));
+    }
+    let open = (number == libc::RLIMIT_NOFILE).then(|| descriptors::numbers(application(world)).ok()).flatten();
     let before = limits::set(number, Limit { soft, hard }).map_err(|error| match error {
         Errno::EPERM if hard > found.hard => {
             let hard = shown(found.hard, unit);
@@ -164,25 +170,28 @@ fn set(resource: &Resource, wanted: Wanted, force: bool, world: &World, out: &mu
     let now = read(resource)?;
     let [soft_before, hard_before, soft, hard] = [before.soft, before.hard, now.soft, now.hard].map(value);
     out.put(&Changed { name, unit, soft_before, hard_before, soft, hard });
-    if let Some(warning) = consequence(number, now.soft, world) {
+    if let Some(warning) = consequence(number, now.soft, open.as_deref()) {
         out.put(&Warning { warning });
     }
     Ok(())
 }
 
-/// What a new soft limit means for what is in use already.
-fn consequence(number: u32, soft: u64, world: &World) -> Option<String> {
+/// What a new soft limit means for what is in use already, `open` descriptors among it.
+fn consequence(number: u32, soft: u64, open: Option<&[i32]>) -> Option<String> {
     match number {
         libc::RLIMIT_NOFILE => {
-            let open = descriptors::numbers(application(world)).ok()?;
+            let open = open.unwrap_or_default();
             let above = open.iter().filter(|open| u64::try_from(**open).is_ok_and(|it| it >= soft)).count();
-            if above > 0 {
-                let all = open.len();
-                return Some(format!(
+            let all = open.len();
+            let closed = (above > 0).then(|| {
+                format!(
                     "{above} of {all} open descriptors are at or above it; they stay open, but once closed are not to be had again"
-                ));
-            }
-            (soft < NEEDED).then(|| "the manhole needs some of its own to let clients in and to read /proc".to_owned())
+                )
+            });
+            let ours = (soft < NEEDED)
+                .then(|| "the manhole needs some of its own to let clients in and to read /proc".to_owned());
+            let all: Vec<String> = closed.into_iter().chain(ours).collect();
+            (!all.is_empty()).then(|| all.join("; "))
         }
         libc::RLIMIT_AS => exceeded("VmSize", soft, "every new mapping fails, threads and allocations among them"),
         libc::RLIMIT_DATA => exceeded("VmData", soft, "new private memory is refused, to malloc, too"),
@@ -191,8 +200,9 @@ fn consequence(number: u32, soft: u64, world: &World) -> Option<String> {
     }
 }
 
-/// Descriptors that the observer may have open at a time with a few clients.
+/// Descriptors that the observer may have open at a time with a few clients; and with how many it serves one.
 const NEEDED: u64 = 16;
+const LEAST: u64 = 3;
 
 fn exceeded(field: &str, soft: u64, then: &str) -> Option<String> {
     let mut buffer = [0; process::STATUS_BYTES];

@@ -158,8 +158,16 @@ impl Set {
     /// Looks whether it may be written, and begins.
     fn begin(&self, address: u64, world: &World) -> Result<Storing, String> {
         let about = |error| format!("{}: {error}", self.target.text());
-        let shape = self.shape.sized(self.size(address, world)).map_err(about)?;
+        let size = self.size(address, world);
+        let shape = self.shape.sized(size).map_err(about)?;
         let bytes = shape.bytes(&self.text).map_err(about)?;
+        if let Some(size) = size.filter(|size| *size < bytes.len() as u64) {
+            let name = self.target.text();
+            return Err(format!(
+                "{name} has {size} bytes: {} there would write on behind it; its address may",
+                shape.name()
+            ));
+        }
         if shape.kind != Kind::String && !address.is_multiple_of(bytes.len() as u64) {
             return Err(format!(
                 "{address:#x} is not aligned for {}: it could not be written in one step",

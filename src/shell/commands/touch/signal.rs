@@ -36,8 +36,8 @@ pub const COMMAND: Command = Command {
            signal TERM --force    although it ends the process\n\n\
            What the process does about it is shown: its handler, default, or ignored. A signal that would end or stop\n\
            the process, since it has the default disposition, is sent with --force only. (A thread may wait for such a\n\
-           signal with sigwait or signalfd: then it takes it, and nothing ends.) A stopped process has no manhole:\n\
-           kill -CONT PID, outside, wakes it. The numbers 32 and 33 belong to the C library and are refused.",
+           signal with sigwait or signalfd: then it takes it, and nothing ends.) In a stopped process it\n\
+           waits for kill -CONT PID, from outside. The numbers 32 and 33 belong to the C library and are refused.",
     schemas: &[Row::schema],
     start: |words| {
         let arguments = Arguments::parse(words, &[FORCE], &[])?;
@@ -248,7 +248,12 @@ impl Line for Row {
         let disposition = match (self.handler, &self.symbol, self.effect) {
             (Some(Hex(address)), Some(symbol), _) => format!("handled by {symbol} ({address:#x})"),
             (Some(Hex(address)), None, _) => format!("handled by {address:#x}"),
-            (None, _, Some(effect)) => format!("{}: {effect}", self.disposition),
+            (None, _, Some(effect)) => {
+                let is_sure =
+                    [libc::SIGKILL, libc::SIGSTOP].contains(&self.number) || effect == Default::Nothing.word();
+                let waited = if is_sure { "" } else { ", unless a thread waits for it" };
+                format!("{}: {effect}{waited}", self.disposition)
+            }
             (None, _, None) => self.disposition.to_owned(),
         };
         let who = if self.tid.is_some() { "the thread blocks it" } else { "every thread blocks it" };

@@ -12,6 +12,8 @@
 //!   does so, too. Where that happened all the same (it is ignored, or the work blocks it), it is put back afterwards.
 //! - What crashed is abandoned where it stood, as by `longjmp`: what it had locked stays locked, what it had allocated is
 //!   lost, what it had half changed stays so. Nobody can help that.
+//! - What overflows a buffer on its stack overwrites [`HEADROOM`] first. Should the way back be gone all the same, or the
+//!   thread end by the bare system call, there is no actor any more ([`lost`]), and the process lives on without.
 //! - A guard that dies lets go of the actor; the work then runs unguarded. A process that ends or execs takes its guard
 //!   along. A child that the work forks is not traced, and crashes as any other.
 //! - A crash while the manhole itself holds a lock, or in its heap, which the work may have overwritten, is passed on: the
@@ -37,7 +39,7 @@ use crate::sys::memory::Live;
 use crate::sys::sibling::{self, Mapping};
 use crate::sys::signal::{self, Disposition, Information, bit};
 use crate::sys::switch::{Abandoned, Point};
-use crate::sys::{Errno, clock, filter, process};
+use crate::sys::{Errno, clock, filter, kill, process};
 
 /// The signals by which a program crashes. SIGSYS is none: a sandbox answers it.
 const SIGNALS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP];
@@ -51,14 +53,17 @@ const STARTING: u32 = 5;
 const REFUSED: u32 = 6;
 /// Bytes of the guard's own stack.
 const STACK: usize = 64 << 10;
-/// Bytes of the actor's stack that are copied at most: all of it (`lifecycle::STACK`). Untouched pages cost nothing.
-const COPY: usize = (2 << 20) + (64 << 10);
+/// Bytes of the actor's stack above what runs under guard that hold nothing: what overflows a buffer there finds no way
+/// back to destroy. Untouched pages cost nothing.
+pub const HEADROOM: usize = 1 << 20;
+/// Bytes of the actor's stack that are copied at most: all of it (`lifecycle::STACK`).
+const COPY: usize = (2 << 20) + HEADROOM + (64 << 10);
 /// Nanoseconds that the guard may take to attach, and to end.
 const PATIENCE: u64 = 1_000_000_000;
 
-/// What the guard met.
+/// A crash as the guard saw it.
 #[derive(Clone, Copy)]
-struct Met {
+struct Seen {
     signal: i32,
     information: Information,
     words: [u64; native::WORDS],
@@ -69,7 +74,7 @@ struct Met {
     length: usize,
 }
 
-impl Met {
+impl Seen {
     const NOTHING: Self =
         Self { signal: 0, information: Information::NONE, words: [0; native::WORDS], point: 0, base: 0, length: 0 };
 }
@@ -89,11 +94,15 @@ struct Guard {
     over: AtomicBool,
     /// Where the actor goes on after a crash.
     point: Point,
-    met: UnsafeCell<Met>,
+    /// It was sent there.
+    left: AtomicBool,
+    /// It is no more: it sleeps for ever, or has ended.
+    lost: AtomicBool,
+    seen: UnsafeCell<Seen>,
     copy: Mapping,
 }
 
-// SAFETY: the guard alone writes `met` and the copy, while the actor stands still, and the actor alone reads them.
+// SAFETY: the guard alone writes `seen` and the copy, while the actor stands still, and the actor alone reads them.
 unsafe impl Sync for Guard {}
 // SAFETY: as above.
 unsafe impl Send for Guard {}
@@ -126,7 +135,7 @@ impl Post {
         let mask = signal::blocked();
         signal::set_blocked(mask & !CRASHES);
         // SAFETY: a panic is caught on this side.
-        let result = unsafe { guard.point.run_here(|| catch_unwind(AssertUnwindSafe(work))) };
+        let result = unsafe { guard.point.run_here(HEADROOM, || catch_unwind(AssertUnwindSafe(work))) };
         signal::set_blocked(mask);
         match result {
             Ok(result) => {
@@ -135,7 +144,7 @@ impl Post {
             }
             Err(Abandoned) => {
                 // SAFETY: the guard wrote it before it let this thread go on here, and writes no more.
-                let met = unsafe { *guard.met.get() };
+                let met = unsafe { *guard.seen.get() };
                 put_back(met.signal, &before);
                 Err(Box::new(guard.crash(&met)))
             }
@@ -154,7 +163,7 @@ fn put_back(signal: i32, before: &[Disposition; 6]) {
 }
 
 impl Guard {
-    fn crash(&self, met: &Met) -> Crash {
+    fn crash(&self, met: &Seen) -> Crash {
         let range = self.copy.range();
         let start = std::ptr::with_exposed_provenance::<u8>(range.start);
         // SAFETY: the guard wrote that much of the mapping, and writes no more.
@@ -162,7 +171,7 @@ impl Guard {
         Crash {
             signal: met.signal,
             code: met.information.code(),
-            address: met.information.is_fault().then(|| met.information.fault_address()),
+            address: met.information.fault_address(),
             tid: self.tid,
             words: met.words,
             point: met.point,
@@ -201,7 +210,9 @@ impl Post {
             refusal: AtomicI32::new(0),
             over: AtomicBool::new(false),
             point: Point::nowhere(),
-            met: UnsafeCell::new(Met::NOTHING),
+            left: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            seen: UnsafeCell::new(Seen::NOTHING),
             copy: Mapping::with_guard(COPY).map_err(no_memory)?,
         });
         let turn: &AtomicU32 = &guard.exchange.turn;
@@ -226,7 +237,7 @@ impl Post {
                 Ok(held)
             }
             REFUSED => Err(match Errno::from_raw(held.guard.refusal.load(Ordering::Relaxed)) {
-                Errno::EPERM => "ptrace is refused (the process is being traced, or Yama forbids it)".to_owned(),
+                Errno::EPERM => "ptrace is refused (the process is being traced, its user ids differ from each other, or Yama forbids it)".to_owned(),
                 errno => format!("ptrace is refused: {}", errno.desc()),
             }),
             _ => Err("it does not answer".to_owned()),
@@ -296,6 +307,34 @@ pub fn ask(request: Request, nanoseconds: u64) -> Option<Result<Answer, Failure>
         Err(helper::GONE) => Err(Failure::Refused(Errno::EPERM)),
         Err(_) => Err(Failure::NoAnswer),
     })
+}
+
+/// What became of an actor that is no more.
+pub enum Loss {
+    /// It crashed, and stands still for ever: its way back was destroyed.
+    Crashed(Box<Crash>),
+    /// The thread has ended.
+    Ended,
+}
+
+/// Observer: whether there was a loss since the last look.
+pub fn lost() -> Option<Loss> {
+    // A guard dies with the thread that made it.
+    let is_alone = |guard: &Guard| guard.exchange.turn.load(Ordering::Acquire) == helper::GONE;
+    let is_lost = |guard: &Guard| {
+        guard.lost.load(Ordering::Acquire) || is_alone(guard) && kill::thread(guard.tid, 0) == Err(Errno::ESRCH)
+    };
+    let lost = |guard: &Arc<Guard>| guard.owner == process::pid() && is_lost(guard);
+    let guard = signal::with_all_blocked(|| {
+        GUARDS.with(|guards| guards.iter().position(lost).map(|index| guards.swap_remove(index)))
+    })?;
+    sibling::reap(guard.pid.load(Ordering::Relaxed));
+    if !guard.left.load(Ordering::Relaxed) {
+        return Some(Loss::Ended);
+    }
+    // SAFETY: the guard wrote it before it said that the actor is lost, and neither of them does anything any more.
+    let seen = unsafe { *guard.seen.get() };
+    Some(Loss::Crashed(Box::new(guard.crash(&seen))))
 }
 
 /// In a forked child: they are the parent's.

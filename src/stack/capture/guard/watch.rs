@@ -11,11 +11,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::{helper, native};
-use super::{CRASHES, Guard, Met, REFUSED, STARTING};
+use super::{CRASHES, Guard, REFUSED, STARTING, Seen};
 use crate::sys::memory::{Live, Memory};
 use crate::sys::ptrace::{self, Stop};
 use crate::sys::signal::{self, Disposition, Information, bit};
-use crate::sys::{sibling, thread};
+use crate::sys::switch::Point;
+use crate::sys::{Errno, sibling, thread};
 
 /// How often the guard looks whether the process that it serves is still there; and how long it waits, refused, for
 /// the actor to try something.
@@ -40,6 +41,9 @@ pub extern "C" fn watch(argument: *mut libc::c_void) -> libc::c_int {
     let _ = unsafe { signal::exchange(libc::SIGCHLD, &Disposition::DEFAULT) };
     let turn = &guard.exchange.turn;
     while let Err(errno) = ptrace::seize_until_exec(guard.tid) {
+        if errno == Errno::EPERM && ptrace::claim_capability() {
+            continue;
+        }
         guard.refusal.store(errno as i32, Ordering::Relaxed);
         sibling::set_and_wake(turn, REFUSED);
         if sibling::wait_while(turn, REFUSED, LOOK) != STARTING {
@@ -67,6 +71,16 @@ pub extern "C" fn watch(argument: *mut libc::c_void) -> libc::c_int {
     1
 }
 
+/// What a signal of the actor is.
+enum Met {
+    /// None of ours.
+    Nothing,
+    /// A crash, behind which it goes on.
+    Crash,
+    /// A crash behind which it cannot go on.
+    NoWayBack,
+}
+
 impl Guard {
     /// Lets the stopped thread `tid` go on; false when there is nothing more to guard. `asked`: it was interrupted for
     /// somebody who wants its stack.
@@ -76,7 +90,15 @@ impl Guard {
             self.exchange.answer_stopped();
         }
         let went_on = match stop {
-            Stop::Signal(signal) => ptrace::resume(tid, if self.meets(signal) { 0 } else { signal }),
+            Stop::Signal(signal) => match self.meets(signal) {
+                Met::Nothing => ptrace::resume(tid, signal),
+                Met::Crash => ptrace::resume(tid, 0),
+                Met::NoWayBack => {
+                    self.lost.store(true, Ordering::Release);
+                    let _ = ptrace::detach(tid, 0);
+                    return false;
+                }
+            },
             Stop::Interrupt => ptrace::resume(tid, 0),
             Stop::Group(_) => ptrace::listen(tid),
             // Another program, to which nobody promised a guard.
@@ -90,22 +112,33 @@ impl Guard {
         went_on.is_ok() || ptrace::poll().is_ok()
     }
 
-    /// Whether `signal` is a crash of what is guarded. Then that is noted, and the thread goes on behind it.
-    fn meets(&self, signal: i32) -> bool {
-        let Some((pc, argument, sp)) = self.point.exit() else { return false };
-        let Ok(information) = ptrace::signal_information(self.tid) else { return false };
+    /// What `signal` is. A crash of what is guarded is noted, and the thread goes on behind it. One on the way there means
+    /// that the crash has destroyed that way: then the thread sleeps for ever.
+    fn meets(&self, signal: i32) -> Met {
+        let Some((pc, argument, sp)) = self.point.exit() else { return Met::Nothing };
+        let Ok(information) = ptrace::signal_information(self.tid) else { return Met::Nothing };
         if !self.is_crash(signal, &information) {
-            return false;
+            return Met::Nothing;
         }
         let mut words = [0; native::WORDS];
-        let Ok(count) = ptrace::general_registers(self.tid, &mut words) else { return false };
-        let (base, length) = self.copy_stack(native::stack_pointer(&words).wrapping_sub(native::RED_ZONE));
+        let Ok(count) = ptrace::general_registers(self.tid, &mut words) else { return Met::Nothing };
         let mut changed = words;
-        native::redirect(&mut changed, pc, argument, sp);
-        let met = Met { signal, information, words, point: argument, base, length };
-        // SAFETY: the actor, which alone looks at it, stands still.
-        unsafe { *self.met.get() = met };
-        ptrace::set_general_registers(self.tid, changed.get(..count).unwrap_or_default()).is_ok()
+        let met = if self.left.swap(true, Ordering::Relaxed) {
+            native::redirect(&mut changed, Point::park(), 0, sp);
+            if ptrace::block_signals(self.tid, u64::MAX).is_err() {
+                return Met::Nothing;
+            }
+            Met::NoWayBack
+        } else {
+            native::redirect(&mut changed, pc, argument, sp);
+            let (base, length) = self.copy_stack(native::stack_pointer(&words).wrapping_sub(native::RED_ZONE));
+            let seen = Seen { signal, information, words, point: argument, base, length };
+            // SAFETY: the actor, which alone looks at it, stands still.
+            unsafe { *self.seen.get() = seen };
+            Met::Crash
+        };
+        let went = ptrace::set_general_registers(self.tid, changed.get(..count).unwrap_or_default());
+        if went.is_ok() { met } else { Met::Nothing }
     }
 
     /// The kernel's word on what the thread did, or what it raised itself (`abort`). Not where it holds a lock of ours,
