@@ -445,7 +445,7 @@ fn timers_of_every_kind() {
     assert_eq!(descriptor["id"].to_string(), said);
     assert_eq!((descriptor["interval_seconds"].as_f64(), &descriptor["unread"]), (Some(60.0), &0.into()));
     let text = session.command("timers");
-    assert!(text.contains("ITIMER_REAL      in ") && text.contains(", sends SIGALRM\n"), "{text}");
+    assert!(text.contains("ITIMER_REAL              in ") && text.contains(", sends SIGALRM\n"), "{text}");
     assert!(text.contains("then every 1m00s, 0 unread\n"), "{text}");
     // Looking changed nothing: they run on.
     left(&records(&mut session, "timers").into_iter().find(|timer| timer["clock"] == "ITIMER_REAL").unwrap(), 3000.0);

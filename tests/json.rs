@@ -178,6 +178,7 @@ fn records_are_what_the_schemas_say() {
         "call --stdout puts(\"x\") --json",
         "call abort() --json",
         "malloc --json",
+        "malloc --raw --json",
         "trim --json",
         "setenv A=b --json",
         "unsetenv A --json",
@@ -197,7 +198,7 @@ fn records_are_what_the_schemas_say() {
     for (name, kinds) in &schemas {
         // `call` crashes; what else may, does not.
         let rare = |kind: &str| {
-            ["exited", "error", "refused", "shut_down", "timer", "change", "cgroup_memory", "cgroup_cpu", "cgroup_pids"].contains(&kind)
+            ["exited", "error", "refused", "shut_down", "timer", "change", "missing", "cgroup_memory", "cgroup_cpu", "cgroup_pids"].contains(&kind)
                 || ["crash", "stack"].contains(&kind) && !["call", "stacks"].contains(&name.as_str())
                 // An environment that is cut has some megabytes.
                 || (name.as_str(), kind) == ("env", "cut")

@@ -13,6 +13,7 @@ use super::output::Output;
 use super::spool::{self, Progress, Reader, Writer};
 use super::{Job, Step, World};
 use crate::config::level::Level;
+use crate::inspect::threads;
 use crate::lifecycle::exit;
 use crate::log;
 use crate::protocol::Status;
@@ -217,6 +218,12 @@ fn lose(what: &str, world: &World) -> Option<Loss> {
     Some(loss)
 }
 
+/// Whether the actor is stopped. The client resumes the observer alone.
+fn is_stopped(world: &World) -> bool {
+    let facts = world.manhole.actor.tid().and_then(|tid| threads::Reader::new().read(tid).ok());
+    facts.is_some_and(|facts| facts.state == b'T')
+}
+
 impl Posted {
     fn step(&mut self, name: &str, world: &mut World, out: &mut Output) -> Step {
         // Asked first: what it wrote before it left is then read below.
@@ -259,6 +266,11 @@ impl Posted {
                 self.remarked = true;
                 let seconds = time.as_secs();
                 Step::Remark(format!("the actor is busy with {what} since {seconds} s; this waits, exit leaves it"))
+            }
+            None if !self.remarked && is_stopped(world) => {
+                self.remarked = true;
+                let why = "the process is stopped, and the thread that does this with it: it waits for SIGCONT, exit leaves it";
+                Step::Remark(why.to_owned())
             }
             _ => Step::Waiting(Instant::now() + if self.remarked { LOOK } else { TURN }),
         }

@@ -148,7 +148,7 @@ impl Launch {
             self.command.env("MANHOLE", &self.options);
         }
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {:?}: {error}", self.command));
+        let mut child = spawn(&mut self.command);
 
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -169,6 +169,20 @@ impl Launch {
         });
         let stdin = child.stdin.take();
         Host { child, stdin, lines, stderr, seen: Vec::new(), preloaded: !self.bare, family: Vec::new() }
+    }
+}
+
+/// A program that was just copied may be busy for a moment: a child that another test forked meanwhile has it open for
+/// writing until it execs.
+fn spawn(command: &mut Command) -> Child {
+    let begun = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) && begun.elapsed() < DEADLINE => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            child => return child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")),
+        }
     }
 }
 

@@ -193,7 +193,7 @@ impl Show {
 
     fn put(&mut self, timer: &Timer, out: &mut Output) {
         if self.shown == 0 {
-            out.note("KIND      ID  CLOCK            WHEN\n");
+            out.note("KIND      ID  CLOCK                    WHEN\n");
         }
         self.shown += 1;
         out.put(timer);
