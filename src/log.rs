@@ -90,6 +90,7 @@ enum Place {
 /// Descriptor `number` of the application, or, for -1, the path.
 fn place(number: i32) -> Result<Place, Errno> {
     match number {
+        0.. if far::is_log_silent() => Err(far::AWAY),
         0.. if descriptors::is_private() => descriptors::borrow(number).map(|file| Place::Copy(Reached::adopt(file))),
         0.. => table::status_flags(number).map(|_| Place::Here(number)),
         _ => open_path().map(Place::Copy),
@@ -102,9 +103,7 @@ fn open_path() -> Result<Reached, Errno> {
     let flags = nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_APPEND | nix::fcntl::OFlag::O_CREAT;
     // A FIFO without a reader would hold up whoever logs, the application's start among them.
     let unblocking = nix::fcntl::OFlag::O_NOCTTY | nix::fcntl::OFlag::O_NONBLOCK;
-    // A thread of the application waits for its file servers as it does anyway.
-    let far = descriptors::is_private() && far::is_far_path(path.as_c_str().to_bytes());
-    Reached::open(path.as_c_str(), (flags | unblocking).bits(), far)
+    Reached::open(path.as_c_str(), (flags | unblocking).bits(), far::is_far_path(path.as_c_str().to_bytes()))
 }
 
 struct Line {

@@ -18,7 +18,7 @@ use crate::lifecycle::exit;
 use crate::log;
 use crate::protocol::Status;
 use crate::stack::capture::guard::{self, Crash, Loss, Post};
-use crate::sys::{clock, process};
+use crate::sys::{clock, process, procfs};
 
 /// Work that wrote nothing for so long is remarked upon, once.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -208,7 +208,8 @@ const NO_ACTOR: &str = "the process goes on, and the manhole can touch nothing i
 
 /// Looks whether the actor was lost in `what`, and tells everybody.
 fn lose(what: &str, world: &World) -> Option<Loss> {
-    let loss = guard::lost()?;
+    let is_gone = || world.manhole.actor.tid().is_some_and(|tid| !procfs::has_thread(tid));
+    let loss = guard::lost().or_else(|| is_gone().then_some(Loss::Ended))?;
     let how = match loss {
         Loss::Crashed(_) => "has destroyed its stack",
         Loss::Ended => "has ended it",

@@ -339,7 +339,7 @@ fn job(words: &[String], client: &Client) -> Result<Box<dyn Job>, String> {
         }
         let known = commands::nearest(name);
         let hint = known.map_or("try help".to_owned(), |known| format!("did you mean {known}?"));
-        return Err(format!("unknown command {:?}; {hint}", Escaped(name.as_bytes()).to_string()));
+        return Err(format!("unknown command \"{}\"; {hint}", Escaped(name.as_bytes())));
     };
     client.may(command.level, name)?;
     match (command.start)(arguments) {

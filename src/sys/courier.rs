@@ -73,6 +73,13 @@ impl Courier {
         self.desk.as_ref().is_some_and(|desk| desk.turn.load(Ordering::Acquire) == IDLE)
     }
 
+    /// What its last call returned. Only while it is ready.
+    pub fn last(&self) -> Result<usize> {
+        let Some(desk) = self.desk.as_ref().filter(|_| self.is_ready()) else { return Err(Errno::EAGAIN) };
+        let [value, error] = desk.result.each_ref().map(|place| place.load(Ordering::Relaxed));
+        if error == 0 { Ok(value) } else { Err(Errno::from_raw(error as i32)) }
+    }
+
     /// The address of its buffer, which holds `bytes` from now on, as far as there is room. Only while it is back.
     pub fn put(&mut self, bytes: &[u8]) -> usize {
         let Some(desk) = self.desk.as_ref().filter(|_| self.is_back()) else { return 0 };
@@ -109,12 +116,9 @@ impl Courier {
         sibling::set_and_wake(&desk.turn, ASKED);
         match sibling::wait_while(&desk.turn, ASKED, nanoseconds) {
             ASKED => Err(Away),
-            IDLE => {
-                let [value, error] = desk.result.each_ref().map(|place| place.load(Ordering::Relaxed));
-                Ok(if error == 0 { Ok(value) } else { Err(Errno::from_raw(error as i32)) })
-            }
+            IDLE => Ok(self.last()),
             // It was killed.
-            _ => Ok(Err(Errno::EIO)),
+            _ => Err(Away),
         }
     }
 }
@@ -152,7 +156,9 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
             }
             END => return 0,
             turn => {
-                if sibling::wait_while(&desk.turn, turn, LONELY) == turn && sibling::parent() != parent {
+                // The pid stays the same over an `exec`, which leaves the memory to us alone.
+                let is_left = || sibling::parent() != parent || sibling::is_alone_in_memory();
+                if sibling::wait_while(&desk.turn, turn, LONELY) == turn && is_left() {
                     return 1;
                 }
             }

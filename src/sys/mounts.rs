@@ -5,13 +5,18 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::CString;
+
 use rustc_hash::FxHashMap;
 
+use super::link::read_link;
 use super::procfs::File;
 
-/// The most that is read: some 20,000 mounts.
-const TABLE_BYTES: usize = 4 << 20;
+/// The most that is read: some 5,000 mounts.
+const TABLE_BYTES: usize = 1 << 20;
 const PIECE: usize = 64 << 10;
+/// Symbolic links followed (MAXSYMLINKS of the kernel).
+const MOST_LINKS: usize = 40;
 
 /// File systems that keep their files on this machine: block devices, memory, and the kernel's own. Others may ask
 /// somebody.
@@ -113,8 +118,50 @@ impl Mounts {
         self.by_device.get(&device).copied()
     }
 
-    /// Whether somebody may have to bring what stands at `path`, an absolute one, as far as its words tell.
+    /// Whether somebody may have to bring what stands at `path`, an absolute one. Symbolic links are followed, as long as
+    /// they are near themselves.
     pub fn is_far_path(&self, path: &[u8]) -> bool {
+        if !self.by_point.values().any(|far| *far) {
+            return false;
+        }
+        let mut path = path.to_vec();
+        for _ in 0..MOST_LINKS {
+            match self.first_link(&path) {
+                Some(resolved) => path = resolved,
+                None => break,
+            }
+        }
+        self.is_named_far(&path)
+    }
+
+    /// `path` with its first symbolic link, or its first `..`, resolved.
+    fn first_link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        for end in ends.chain([path.len()]) {
+            let (begin, rest) = path.split_at_checked(end)?;
+            let parent = begin.get(..begin.iter().rposition(|byte| *byte == b'/')?)?;
+            if begin.ends_with(b"/..") {
+                let above = parent.iter().rposition(|byte| *byte == b'/').and_then(|at| parent.get(..at));
+                return Some([above.unwrap_or_default(), rest].concat());
+            }
+            if self.is_named_far(begin) {
+                return None;
+            }
+            let mut buffer = [0; 4096];
+            let name = CString::new(begin).ok()?;
+            match read_link(&name, &mut buffer) {
+                Ok(target) if target.starts_with(b"/") => return Some([target, rest].concat()),
+                // Those of /proc that are no paths.
+                Ok(target) if begin.starts_with(b"/proc/") && target.contains(&b':') => return None,
+                Ok(target) => return Some([parent, b"/", target, rest].concat()),
+                Err(_) => (),
+            }
+        }
+        None
+    }
+
+    /// The same by its words alone.
+    fn is_named_far(&self, path: &[u8]) -> bool {
         let ends = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
         let points = std::iter::once(path.len()).chain(ends).map(|end| match path.get(..end) {
             Some([]) | None => &b"/"[..],
@@ -209,6 +256,14 @@ mod tests {
         assert!(is_mapped_far(0, 40, b"/far/x") && !is_mapped_far(8, 2, b"/far/near/x"));
         assert!(is_mapped_far(0, 99, b"/x") && !is_mapped_far(0, 99, b"/memfd:x (deleted)"));
         assert!(!is_mapped_far(9, 9, b"/x"));
+        // Through links, and back.
+        let folder = std::env::temp_dir().join(format!("mounts-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink("/far", folder.join("link")).unwrap();
+        std::os::unix::fs::symlink("link/a", folder.join("second")).unwrap();
+        let at = |name: &str| mounts.is_far_path(folder.join(name).as_os_str().as_encoded_bytes());
+        assert!(at("link/x") && at("second") && at("x/../second/y") && !at("link/near/x") && !at("x/link"));
+        std::fs::remove_dir_all(&folder).unwrap();
         for (path, far) in [
             ("/", false),
             ("/x", false),

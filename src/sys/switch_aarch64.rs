@@ -84,14 +84,16 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_undefined x30",
     "3:",
-    "mov x0, #0",
-    "mov x1, #0",
+    "adr x0, 4f",
+    "mov x1, #128", // FUTEX_WAIT_PRIVATE
     "mov x2, #0",
     "mov x3, #0",
-    "mov x8, #73", // ppoll
+    "mov x8, #98", // futex
     "svc #0",
     "b 3b",
     ".cfi_endproc",
+    "4:",
+    ".word 0",
     ".size manhole_switch_park, . - manhole_switch_park",
     ".popsection",
 );

@@ -63,6 +63,7 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_undefined rip",
     "mov rbp, rdi",
+    "fninit", // an abandoned callee may have left the x87's stack full
     "mov eax, 1",
     "jmp 2b",
     ".cfi_endproc",
@@ -75,10 +76,17 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_undefined rip",
     "3:",
-    "mov eax, 34", // pause
+    "lea rdi, [rip + 4f]",
+    "mov esi, 128", // FUTEX_WAIT_PRIVATE
+    "xor edx, edx",
+    "xor r10d, r10d",
+    "mov eax, 202", // futex
     "syscall",
     "jmp 3b",
     ".cfi_endproc",
+    ".p2align 2",
+    "4:",
+    ".long 0",
     ".size manhole_switch_park, . - manhole_switch_park",
     ".popsection",
 );

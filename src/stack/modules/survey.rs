@@ -48,7 +48,7 @@ impl Survey {
     /// Reads the mappings from a `maps` file.
     pub(super) fn take(maps: &File) -> crate::sys::Result<Self> {
         let mut survey = Self { lines: Vec::new(), paths: Vec::new(), executable: Vec::new() };
-        let mut far = far::Look::default();
+        let mut far = far::Look::begin();
         maps::read(maps, |mapping| {
             if mapping.inode != 0 {
                 far.add(mapping.start, mapping.end, mapping.device, mapping.path);

@@ -68,7 +68,6 @@ impl Job for List {
                 Ok(ids) => self.rest = Some(ids.into_iter()),
                 Err(error) => return fail(out, &format!("cannot list /proc/self/task: {}", error.desc())),
             }
-            out.note("    TID NAME            STATE                   CPU s  SYSTEM CALL\n");
             return Step::More;
         };
         let reader = Reader::new();
@@ -84,6 +83,9 @@ impl Job for List {
             let Ok(facts) = reader.read(tid) else { continue };
             if self.which.as_ref().is_some_and(|which| !selects(which, tid, &facts.name)) {
                 continue;
+            }
+            if self.shown == 0 {
+                out.note("    TID NAME            STATE                   CPU s  SYSTEM CALL\n");
             }
             self.shown += 1;
             let role = match tid {

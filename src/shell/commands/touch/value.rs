@@ -36,7 +36,6 @@ impl Shape {
     pub fn parse(letters: &str) -> Result<Self, String> {
         let mut shape = Self { kind: Kind::Integer, size: None };
         for letter in letters.chars() {
-            let kind_before = shape.kind;
             let twice = match letter {
                 'b' => shape.size.replace(1).is_some(),
                 'h' => shape.size.replace(2).is_some(),
@@ -47,7 +46,7 @@ impl Shape {
                 other => return Err(format!("no format {other:?}: one of bhwg for the size, f or s")),
             };
             if twice {
-                return Err(format!("{letters:?} has two formats or two sizes ({kind_before:?})"));
+                return Err(format!("{letters:?} has two formats or two sizes"));
             }
         }
         match (shape.kind, shape.size) {

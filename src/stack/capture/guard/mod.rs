@@ -328,7 +328,9 @@ pub fn lost() -> Option<Loss> {
     let guard = signal::with_all_blocked(|| {
         GUARDS.with(|guards| guards.iter().position(lost).map(|index| guards.swap_remove(index)))
     })?;
-    sibling::reap(guard.pid.load(Ordering::Relaxed));
+    let pid = guard.pid.load(Ordering::Relaxed);
+    // It ends in this moment, if it has not already.
+    sibling::wait_for_end(pid, &guard.exchange.turn, PATIENCE);
     if !guard.left.load(Ordering::Relaxed) {
         return Some(Loss::Ended);
     }
