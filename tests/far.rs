@@ -147,9 +147,18 @@ fn a_silent_server_holds_nobody_up() {
     }
     let copy = session.command("dup 3");
     assert!(copy.contains(" is a duplicate of 3: not open → ") && copy.contains("mount/data"), "{copy}");
-    // Another session, while the log is silent, too.
+    // More sessions, while the log is silent, too: no line of it leaves a descriptor of ours open.
+    let observer = far.host.threads().iter().find(|(_, name)| name == "Manhole").expect("the observer").0;
+    let table = format!("/proc/{}/task/{observer}/fd", far.host.pid());
+    let open = || std::fs::read_dir(&table).expect("its table").count();
     let mut other = far.host.connect();
     assert!(other.command("sessions").lines().count() >= 2);
+    let before = open();
+    for _ in 0..20 {
+        other.command("threads");
+        other = far.host.connect();
+    }
+    assert!(open() <= before + 1, "{before} descriptors became {}", open());
     drop(other);
 
     far.speak();
