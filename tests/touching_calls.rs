@@ -111,9 +111,12 @@ fn a_call_that_destroys_its_thread_costs_the_actor_and_nothing_else() {
 fn what_is_left_goes_on_and_that_is_said() {
     let mut host = host();
     let mut session = host.connect();
-    session.stream().write_all(b"call usleep(3000000)\n").expect("a line");
-    host.wait_for_stderr("runs: call usleep(3000000)");
-    std::thread::sleep(Duration::from_millis(100));
+    session.stream().write_all(b"call usleep(10000000)\n").expect("a line");
+    let mut other = host.connect();
+    let begun = Instant::now();
+    while !other.command("threads \"Manhole actor\"").contains("nanosleep") {
+        assert!(begun.elapsed() < DEADLINE, "the call does not begin");
+    }
     session.stream().write_all(b"^C\n").expect("a line");
     let answer = session.answer();
     assert!(

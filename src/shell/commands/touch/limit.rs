@@ -28,7 +28,8 @@ pub const COMMAND: Command = Command {
            rlimit nproc :500       the hard one only\n\n\
            Without CAP_SYS_RESOURCE a soft limit goes up to the hard one, and a hard one that was lowered stays so.\n\
            What is in use already stays in use: a lower nofile closes nothing. A limit on cpu below what was used\n\
-           already has the kernel send SIGXCPU or SIGKILL, so it takes --force. The C library took the size of the\n\
+           already has the kernel send SIGXCPU or SIGKILL, so it takes --force; so does a nofile below 3, with which the\n\
+           manhole could let nobody in. The C library took the size of the\n\
            stacks of new threads from the limit stack when the process started, and does not look again.",
     schemas: &[Row::schema, Changed::schema, Warning::schema],
     start: |words| {
