@@ -158,7 +158,12 @@ fn a_silent_server_holds_nobody_up() {
         other.command("threads");
         other = far.host.connect();
     }
-    assert!(open() <= before + 1, "{before} descriptors became {}", open());
+    // The observer closes the last ones in its own time.
+    let start = Instant::now();
+    while open() > before + 1 {
+        assert!(start.elapsed() < DEADLINE, "{before} descriptors became {}", open());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     drop(other);
 
     far.speak();

@@ -25,6 +25,7 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::dumpable::Dumpable;
 use super::helper::{self, Answer, Exchange, Request};
@@ -34,7 +35,7 @@ use crate::stack::modules::Modules;
 use crate::stack::unwind::Unwinder;
 use crate::stack::{Ending, Frame, FrameSource, Limits, Method, Reason, ThreadStack};
 use crate::sys::fork::Child;
-use crate::sys::futex::Guarded;
+use crate::sys::futex::{self, Guarded};
 use crate::sys::memory::Live;
 use crate::sys::sibling::{self, Mapping};
 use crate::sys::signal::{self, Disposition, Information, bit};
@@ -60,6 +61,8 @@ pub const HEADROOM: usize = 1 << 20;
 const COPY: usize = (2 << 20) + HEADROOM + (64 << 10);
 /// Nanoseconds that the guard may take to attach, and to end.
 const PATIENCE: u64 = 1_000_000_000;
+/// And for how long it tries while somebody else traces the actor.
+const OTHERS: u64 = 200_000_000;
 
 /// A crash as the guard saw it.
 #[derive(Clone, Copy)]
@@ -226,7 +229,13 @@ impl Post {
         let mut held = Self { guard, stack: Some(stack), admitted: false };
         let mut dumpable = Dumpable::default();
         let mut turn = held.guard.settled(STARTING);
-        while turn == REFUSED && (dumpable.allow() || !held.admitted && held.admit()) {
+        // Another session's `stacks` may have the actor, for some microseconds.
+        let deadline = clock::monotonic().saturating_add(OTHERS);
+        let again = || {
+            futex::pause(Duration::from_millis(1));
+            clock::monotonic() < deadline
+        };
+        while turn == REFUSED && (dumpable.allow() || !held.admitted && held.admit() || again()) {
             sibling::set_and_wake(&held.guard.exchange.turn, STARTING);
             turn = held.guard.settled(STARTING);
         }
