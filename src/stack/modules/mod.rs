@@ -201,6 +201,21 @@ mod tests {
         assert!(Arc::ptr_eq(before.find(here).unwrap(), modules.find(here).unwrap()));
     }
 
+    #[test]
+    fn a_module_that_is_unmapped_does_not_stand_any_more() {
+        struct Without(u64);
+        impl Memory for Without {
+            fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
+                if address == self.0 { 0 } else { Live.read(address, buffer) }
+            }
+        }
+        let mut modules = Modules::default();
+        modules.refresh(&Live).unwrap();
+        assert!(modules.still_stand(&Live));
+        let libc = modules.find(libc::getpid as *const () as u64).unwrap().first_mapping.0;
+        assert!(!modules.still_stand(&Without(libc)));
+    }
+
     /// Bias and an address inside, of every object, by the loader's own account.
     fn loaded() -> Vec<(u64, u64)> {
         use findshlibs::{Segment, SharedLibrary};

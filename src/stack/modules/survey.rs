@@ -258,8 +258,14 @@ fn first_page(memory: &impl Memory, address: u64) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Whether the first page of `module` is what it was, as far as it can be read: its file server may be silent now.
+/// Whether the first page of `module` is what it was. One that cannot be read any more was unmapped, unless a silent file
+/// server keeps it back.
 pub fn is_same_page(memory: &impl Memory, module: &Module) -> bool {
-    let now = first_page(memory, module.first_mapping.0);
-    now.is_none() || now == module.first_page
+    let read = || first_page(memory, module.first_mapping.0);
+    let is_kept_back = || {
+        let missed = far::missed();
+        read().is_none() && far::missed() != missed
+    };
+    let now = read();
+    now == module.first_page || now.is_none() && is_kept_back()
 }

@@ -99,7 +99,7 @@ struct Guard {
     point: Point,
     /// It was sent there.
     left: AtomicBool,
-    /// It is no more: it sleeps for ever, or has ended.
+    /// It could not come from there: it sleeps for ever.
     lost: AtomicBool,
     seen: UnsafeCell<Seen>,
     copy: Mapping,
